@@ -1,0 +1,625 @@
+// The storage engine as the core thread sees it: rows by revision, the key index, small buckets, the consistent index, and
+// maintenance. It applies to memory at once (row-log.ts, index-*.ts, bucket-overlay.ts); a flusher moves that into LMDB and
+// says so; only then does memory let go of it. Not the multi-version store (src/mvcc) and not the log that makes writes
+// durable (src/wal): what is acknowledged lies there until `durableIndex` has passed it.
+//
+//   apply ──▶ row log ─────▶ flusher ─▶ key, garbage, buckets, meta   every --backend-batch-interval or -limit
+//         └─▶ index delta ─▶ flusher ─▶ live, dead, hist, ...         every 150,000 changes, or when idle, or to compact
+//   read  ──▶ row log / delta, then tables
+//
+// One apply is: any of appendRow, bucketPut, bucketDelete, compact, then endApply(index, term). It is flushed whole.
+
+import { assert } from '../base/assert.ts';
+import { failpoint } from '../base/failpoint.ts';
+import { FatalError } from '../base/fatal.ts';
+import type { Clock, Timer } from '../io/clock.ts';
+import { LmdbEnvironment } from '../io/lmdb.ts';
+import type { ReadEnvironment, ReadTable } from '../io/table.ts';
+import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
+import {
+  BUCKET_NAMES,
+  type BucketName,
+  encodeRevisionKey,
+  isTombstoneKey,
+  MetaKey,
+  revisionMain,
+  revisionSub,
+  writeRevisionKey,
+} from '../snapshot/schema.ts';
+import { BucketOverlay } from './bucket-overlay.ts';
+import { readEngineState, TABLE_NAMES } from './engine-state.ts';
+import { type FlusherPort, FlusherThread } from './flusher-port.ts';
+import { KeyIndex } from './index.ts';
+import type { FromFlusher, JobKind } from './messages.ts';
+import { recoverIndex, recoverNumbers } from './recovery.ts';
+import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
+import { type SnapshotSource, startSnapshot } from './snapshot-source.ts';
+
+/** What the engine measures; the server turns it into etcd's metrics. Durations in milliseconds. */
+export interface BackendObserver {
+  commit(durationMs: number): void;
+  compaction(durationMs: number, revision: number): void;
+  compactedRows(count: number): void;
+  defrag(durationMs: number): void;
+  hash(durationMs: number): void;
+}
+
+const silentObserver: BackendObserver = {
+  commit: () => {},
+  compaction: () => {},
+  compactedRows: () => {},
+  defrag: () => {},
+  hash: () => {},
+};
+
+export interface BackendOptions {
+  /** The database file, in a folder that exists. */
+  readonly path: string;
+  readonly clock: Clock;
+  /** Called once, when the flusher cannot go on; the process must end. */
+  onFatal(error: FatalError): void;
+  /** --unsafe-no-fsync. */
+  readonly noSync?: boolean;
+  /** --backend-batch-interval. */
+  readonly batchIntervalMs?: number;
+  /** --backend-batch-limit. */
+  readonly batchRows?: number;
+  /** Shared memory of armed failpoints, for the flusher thread. */
+  readonly failpoints?: SharedArrayBuffer | null;
+  readonly observer?: BackendObserver;
+  /** Random: makes collisions of client keys unpredictable. */
+  readonly hashSeed?: number;
+  readonly limits?: BackendLimits;
+  readonly indexLimits?: IndexLimits;
+}
+
+/** What the engine runs over: LMDB and a thread, or anything else in tests. */
+export interface BackendParts {
+  /** The core's read view. */
+  readonly reader: ReadEnvironment;
+  readonly port: FlusherPort;
+  /** Moves the core's view to another file; null: not possible. */
+  readonly reopen: ((path: string) => void) | null;
+}
+
+export interface BackendSizes {
+  /** Allocated pages plus what is not flushed. */
+  readonly totalBytes: number;
+  /** That less the free pages. */
+  readonly inUseBytes: number;
+}
+
+/** The hash of a compaction, as etcd keeps them. */
+export interface CompactionHash {
+  readonly hash: number;
+  readonly revision: number;
+  /** -1: none before. */
+  readonly compactRevision: number;
+}
+
+type JobDone = (hash: number, durationMs: number) => void;
+
+export class Backend {
+  readonly index: KeyIndex;
+  /** Consistent index of the last synced commit: the WAL may be released up to it. */
+  durableIndex: number;
+  onDurable: ((index: number) => void) | null = null;
+  /** Told of every compaction's hash, those resumed at the start too. */
+  onCompactionHash: ((hash: CompactionHash) => void) | null = null;
+  private readonly options: BackendOptions;
+  private readonly limits: BackendLimits;
+  private readonly observer: BackendObserver;
+  private readonly reader: ReadEnvironment;
+  private readonly port: FlusherPort;
+  private readonly reopen: ((path: string) => void) | null;
+  private readonly rows: RowLog;
+  private readonly overlay = new BucketOverlay(BUCKET_NAMES.length);
+  private readonly buckets: ReadTable[];
+  private readonly keyTable: ReadTable;
+  private readonly stateTable: ReadTable;
+  private readonly rowKey = Buffer.alloc(18);
+  private readonly rowKey17: Buffer;
+  private index_ = 0;
+  private term_ = 0;
+  private revision_ = 0;
+  private compact_ = 0;
+  private applying = false;
+  private postedPosition = 0;
+  private postedRows = 0;
+  private flushedPosition = 0;
+  /** Merges that were begun and done, and up to which number they are wanted. */
+  private mergesBegun = 0;
+  private mergesDone = 0;
+  private mergesWanted = 0;
+  private idleTicks = 0;
+  private timer: Timer | null = null;
+  private allocatedBytes: number;
+  private freeBytes: number;
+  private readonly flushWaiters: { readonly position: number; readonly done: (error: Error | null) => void }[] = [];
+  private readonly jobs = new Map<number, JobDone>();
+  private nextJob = 1;
+  private failure: FatalError | null = null;
+  private closing: (() => void) | null = null;
+  private closeSent = false;
+  private closeAfterMerges = 0;
+
+  /** Opens or creates the database, in LMDB with a flusher thread. Blocks while it recovers. Throws FatalError. */
+  static open(options: BackendOptions): Backend {
+    const noSync = options.noSync === true;
+    const environment = new LmdbEnvironment({ path: options.path, noSync });
+    // All tables exist before the second thread looks: creating one is a commit.
+    for (const name of TABLE_NAMES) environment.table(name);
+    const limits = effectiveLimits(options);
+    const failpoints = options.failpoints ?? null;
+    return new Backend(options, {
+      reader: environment,
+      port: new FlusherThread({ path: options.path, noSync, failpoints, limits }),
+      reopen: (path) => environment.reopen(path),
+    });
+  }
+
+  constructor(options: BackendOptions, parts: BackendParts) {
+    this.options = options;
+    this.limits = effectiveLimits(options);
+    this.observer = options.observer ?? silentObserver;
+    this.reader = parts.reader;
+    this.port = parts.port;
+    this.reopen = parts.reopen;
+    this.port.listen(
+      (message) => this.receive(message),
+      (error) => this.fail(error),
+    );
+    this.rowKey17 = this.rowKey.subarray(0, 17);
+    this.reader.refresh();
+    this.buckets = BUCKET_NAMES.map((name) => this.reader.table(name));
+    this.keyTable = this.reader.table('key');
+    this.stateTable = this.reader.table('keelson');
+    this.index = new KeyIndex(this.reader, {
+      hashSeed: options.hashSeed ?? 0,
+      limits: options.indexLimits ?? indexLimits,
+    });
+    this.rows = new RowLog(
+      {
+        slabAdded: (id, memory) => this.port.post({ kind: 'slab', id, memory }),
+        slabDropped: (id) => this.port.post({ kind: 'dropSlab', id }),
+      },
+      this.limits.slabBytes,
+    );
+    const recovered = recoverNumbers(this.reader);
+    this.index_ = recovered.consistentIndex;
+    this.term_ = recovered.consistentTerm;
+    this.revision_ = recovered.currentRevision;
+    this.compact_ = Math.max(recovered.scheduledCompactRevision, recovered.finishedCompactRevision);
+    this.durableIndex = recovered.consistentIndex;
+    const sizes = this.reader.sizes();
+    this.allocatedBytes = sizes.allocatedBytes;
+    this.freeBytes = sizes.freeBytes;
+    recoverIndex(this.reader, this.index, recovered.indexedRevision);
+    if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
+      this.postCompaction(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
+    }
+    this.wakeTimer();
+  }
+
+  get consistentIndex(): number {
+    return this.index_;
+  }
+
+  get consistentTerm(): number {
+    return this.term_;
+  }
+
+  /** The largest main revision ever applied here; 0 for a new database. */
+  get currentRevision(): number {
+    return this.revision_;
+  }
+
+  /** 0: never compacted. */
+  get compactRevision(): number {
+    return this.compact_;
+  }
+
+  // --- apply ---
+
+  get rowBuffer(): Buffer {
+    return this.rows.rowBuffer;
+  }
+
+  get rowOffset(): number {
+    return this.rows.rowOffset;
+  }
+
+  /**
+   * Reserves `byteCount` bytes for the KeyValue of a change, which the caller writes into rowBuffer at rowOffset before
+   * anything else; returns the row's ordinal, for the index. `supersededMain`, `supersededSub`: the key's revision before
+   * if it was live (0: none, or deleted). Hot.
+   */
+  appendRow(
+    main: number,
+    sub: number,
+    tombstone: boolean,
+    byteCount: number,
+    supersededMain: number,
+    supersededSub: number,
+  ): number {
+    assert(main >= this.revision_ && main > 0, 'backend: revisions ascend');
+    assert(supersededMain <= main, 'backend: a change supersedes an older one');
+    this.applying = true;
+    this.revision_ = main;
+    return this.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
+  }
+
+  bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
+    const number = bucketNumber(bucket);
+    this.applying = true;
+    this.rows.appendBucketPut(number, key, value);
+    this.overlay.set(number, key, value, this.rows.position);
+  }
+
+  bucketDelete(bucket: BucketName, key: Buffer): void {
+    const number = bucketNumber(bucket);
+    this.applying = true;
+    this.rows.appendBucketDelete(number, key);
+    this.overlay.set(number, key, null, this.rows.position);
+  }
+
+  /** The newest value; a table's is valid until the next read. */
+  bucketGet(bucket: BucketName, key: Buffer): Buffer | undefined {
+    const number = bucketNumber(bucket);
+    const changed = this.overlay.get(number, key);
+    if (changed !== undefined) return changed ?? undefined;
+    return this.buckets[number]!.get(key);
+  }
+
+  /** Newest entries with start <= key < end, ascending, until `visit` returns false. Valid only inside. */
+  bucketScan(
+    bucket: BucketName,
+    start: Buffer | undefined,
+    end: Buffer | undefined,
+    visit: (key: Buffer, value: Buffer) => boolean,
+  ): void {
+    const number = bucketNumber(bucket);
+    const changes = this.overlay.range(number, start, end);
+    let next = 0;
+    let stopped = false;
+    this.buckets[number]!.scan(start, end, (key, value) => {
+      for (; next < changes.length; next++) {
+        const change = changes[next]!;
+        const order = change.key.compare(key);
+        if (order > 0) break;
+        if (change.value !== null && !visit(change.key, change.value)) {
+          stopped = true;
+          return false;
+        }
+        if (order === 0) {
+          next++;
+          return true;
+        }
+      }
+      stopped = !visit(key, value);
+      return !stopped;
+    });
+    for (; !stopped && next < changes.length; next++) {
+      const change = changes[next]!;
+      if (change.value !== null) stopped = !visit(change.key, change.value);
+    }
+  }
+
+  /** Ends an apply: what it changed becomes visible in the tables together with its index, or not at all. */
+  endApply(index: number, term: number): void {
+    assert(index >= this.index_, 'backend: the consistent index does not fall');
+    failpoint('beforeWritebackBuf');
+    this.rows.endApply(index, term);
+    this.index_ = index;
+    this.term_ = term;
+    this.applying = false;
+    this.idleTicks = 0;
+    failpoint('afterWritebackBuf');
+    const rows = this.rows;
+    if (
+      rows.rowsAppended - this.postedRows >= this.limits.commitRows ||
+      rows.position - this.postedPosition >= this.limits.commitBytes
+    ) {
+      this.postFlush();
+    }
+    if (this.index.activeEntries >= this.limits.mergeEntries || this.mergesWanted > this.mergesBegun) this.beginMerge();
+    if (this.timer === null) this.wakeTimer();
+  }
+
+  // --- reads ---
+
+  /** The KeyValue of a revision; `ordinal` as the index has it. From memory it is valid until the turn ends, from a table
+   * until the next read. False: there is no such row. Hot. */
+  readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean {
+    if (ordinal >= 0 && this.rows.read(main, sub, ordinal, out)) return true;
+    writeRevisionKey(this.rowKey, 0, main, sub, false);
+    const value = this.keyTable.get(this.rowKey17);
+    if (value === undefined) return this.rows.find(main, sub, out);
+    out.buffer = value;
+    out.start = 0;
+    out.end = value.length;
+    return true;
+  }
+
+  /** All rows with fromMain <= main <= toMain in revision order. Those from tables are valid only inside of `visit`. */
+  scanRows(fromMain: number, toMain: number, visit: RowVisitor): void {
+    // What is in memory may be in the tables too. A revision is of one apply, so it is in memory whole or not at all.
+    const memoryMain = this.rows.firstMain();
+    const tableMain = Math.min(toMain, memoryMain - 1, this.revision_);
+    if (fromMain <= tableMain && !this.scanTable(fromMain, tableMain, visit)) return;
+    if (toMain >= memoryMain) this.rows.scan(Math.max(fromMain, memoryMain), toMain, visit);
+  }
+
+  /** False when `visit` stopped. */
+  private scanTable(fromMain: number, toMain: number, visit: RowVisitor): boolean {
+    let goOn = true;
+    this.keyTable.scan(encodeRevisionKey(fromMain, 0), encodeRevisionKey(toMain + 1, 0), (key, value) => {
+      goOn = visit(revisionMain(key), revisionSub(key), isTombstoneKey(key), value, 0, value.length);
+      return goOn;
+    });
+    return goOn;
+  }
+
+  // --- flushing ---
+
+  /** Answers when everything applied before the call is durable in the tables. At once when it is already. */
+  flush(done: (error: Error | null) => void): void {
+    if (this.failure !== null) {
+      done(this.failure);
+      return;
+    }
+    const position = this.rows.position;
+    if (position <= this.flushedPosition) {
+      done(null);
+      return;
+    }
+    this.flushWaiters.push({ position, done });
+    this.postFlush();
+  }
+
+  /** Bytes that are applied but not in the tables. Above limits.backlogBytesMax the server refuses proposals. */
+  backlog(): number {
+    return this.rows.backlogBytes;
+  }
+
+  /** The flusher is behind its bounds: the server answers "too many requests" until it has caught up. */
+  isOverloaded(): boolean {
+    if (this.rows.backlogBytes > this.limits.backlogBytesMax) return true;
+    return this.mergesBegun > this.mergesDone && this.index.activeEntries > this.limits.indexLagEntriesMax;
+  }
+
+  sizes(): BackendSizes {
+    const totalBytes = this.allocatedBytes + this.rows.backlogBytes;
+    return { totalBytes, inUseBytes: totalBytes - this.freeBytes };
+  }
+
+  private postFlush(): void {
+    assert(!this.applying, 'backend: flush inside of an apply');
+    if (this.rows.position === this.postedPosition) return;
+    this.postedPosition = this.rows.position;
+    this.postedRows = this.rows.rowsAppended;
+    this.port.post({ kind: 'flush', position: this.postedPosition });
+  }
+
+  /** Hands the delta to the flusher, unless one is on its way or there is nothing in it. */
+  private beginMerge(): void {
+    if (this.mergesBegun > this.mergesDone) return;
+    if (this.index.activeEntries === 0) return;
+    this.postFlush();
+    const delta = this.index.freeze();
+    this.mergesBegun++;
+    this.port.post({ kind: 'merge', delta, position: this.rows.position, revision: this.revision_ });
+  }
+
+  /** A timer only while something waits for it, so that an idle server sleeps. */
+  private wakeTimer(): void {
+    const needed = this.rows.position > this.postedPosition || this.index.activeEntries > 0;
+    if (!needed || this.failure !== null || this.closing !== null) {
+      this.timer = null;
+      return;
+    }
+    this.timer = this.options.clock.setTimer(this.options.batchIntervalMs ?? 100, () => this.tick());
+  }
+
+  private tick(): void {
+    this.timer = null;
+    if (this.failure !== null || this.closing !== null) return;
+    if (!this.applying) {
+      this.postFlush();
+      if (++this.idleTicks >= this.limits.mergeIdleTicks) this.beginMerge();
+    }
+    this.wakeTimer();
+  }
+
+  private receive(message: FromFlusher): void {
+    switch (message.kind) {
+      case 'committed':
+        this.committed(message);
+        return;
+      case 'jobDone': {
+        const done = this.jobs.get(message.id);
+        assert(done !== undefined, 'backend: answer to an unknown job');
+        this.jobs.delete(message.id);
+        done(message.hash, message.durationMs);
+        return;
+      }
+      case 'swap':
+        assert(this.reopen !== null, 'backend: these tables cannot move');
+        this.reopen(message.path);
+        this.port.post({ kind: 'swapped' });
+        return;
+      case 'failed':
+        this.fail(new FatalError(message.exitCode, message.message));
+        return;
+      case 'closed':
+        this.reader.close();
+        this.closing?.();
+        return;
+    }
+  }
+
+  private committed(message: FromFlusher & { kind: 'committed' }): void {
+    this.reader.refresh();
+    const state = readEngineState(this.stateTable);
+    assert(state !== null && state.generation >= message.generation, 'backend: the view does not show the commit');
+    this.rows.drop(message.position, message.rowCount);
+    this.overlay.drop(message.position);
+    this.flushedPosition = message.position;
+    this.allocatedBytes = message.allocatedBytes;
+    this.freeBytes = message.freeBytes;
+    this.observer.commit(message.durationMs);
+    if (message.deletedRows > 0) this.observer.compactedRows(message.deletedRows);
+    if (message.mergeDone) {
+      this.mergesDone++;
+      this.index.dropFrozen();
+      if (!this.applying && this.mergesWanted > this.mergesBegun) this.beginMerge();
+    }
+    if (message.index > this.durableIndex) {
+      this.durableIndex = message.index;
+      this.onDurable?.(message.index);
+    }
+    while (this.flushWaiters.length > 0 && this.flushWaiters[0]!.position <= message.position) {
+      this.flushWaiters.shift()!.done(null);
+    }
+    this.continueClose();
+  }
+
+  private fail(error: FatalError): void {
+    if (this.failure !== null) return;
+    this.failure = error;
+    for (const waiter of this.flushWaiters.splice(0)) waiter.done(error);
+    this.options.onFatal(error);
+  }
+
+  // --- maintenance ---
+
+  /**
+   * Compacts to `revision`; part of an apply, before its endApply(). Reads below it are refused by the caller from now on;
+   * rows go in the background. `done` hears the hash that etcd keeps for this compaction.
+   */
+  compact(revision: number, done: (hash: CompactionHash) => void): void {
+    assert(revision > this.compact_ && revision <= this.revision_, 'backend: compaction out of range');
+    failpoint('compactBeforeCommitScheduledCompact');
+    this.bucketPut('meta', MetaKey.scheduledCompactRev, encodeRevisionKey(revision, 0));
+    failpoint('compactAfterCommitScheduledCompact');
+    const previous = this.compact_;
+    this.compact_ = revision;
+    this.postCompaction(revision, previous, done);
+  }
+
+  private postCompaction(revision: number, previous: number, done: (hash: CompactionHash) => void): void {
+    const compactRevision = previous > 0 ? previous : -1;
+    const keepsNothing = this.liveKeysAt(revision) === 0 && !this.hasTombstoneAt(revision);
+    // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
+    const pending = this.index.activeEntries > 0;
+    this.mergesWanted = Math.max(this.mergesWanted, this.mergesBegun + (pending ? 1 : 0));
+    const merges = this.mergesWanted;
+    if (!this.applying) this.beginMerge();
+    this.postJob({ kind: 'compact', revision, previous: compactRevision, keepsNothing }, merges, (hash, durationMs) => {
+      this.observer.compaction(durationMs, revision);
+      const result = { hash, revision, compactRevision };
+      this.onCompactionHash?.(result);
+      done(result);
+    });
+  }
+
+  private liveKeysAt(revision: number): number {
+    return this.index.count(FIRST_KEY, null, revision);
+  }
+
+  private hasTombstoneAt(revision: number): boolean {
+    let found = false;
+    this.scanRows(revision, revision, (_main, _sub, tombstone) => {
+      found = tombstone;
+      return !found;
+    });
+    return found;
+  }
+
+  /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
+  hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
+    const keepsNothing = this.liveKeysAt(revision) === 0;
+    this.postFlush();
+    this.postJob({ kind: 'hashKv', revision, compactRevision, keepsNothing }, 0, (hash, durationMs) => {
+      this.observer.hash(durationMs);
+      done(hash);
+    });
+  }
+
+  /** The hash over etcd's buckets but what differs between members. */
+  hash(done: (hash: number) => void): void {
+    this.postFlush();
+    this.postJob({ kind: 'hash' }, 0, (hash, durationMs) => {
+      this.observer.hash(durationMs);
+      done(hash);
+    });
+  }
+
+  /** Rewrites the file without its free pages, while everything goes on. */
+  defrag(done: () => void): void {
+    assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
+    this.postFlush();
+    this.postJob({ kind: 'defrag' }, 0, (_hash, durationMs) => {
+      this.observer.defrag(durationMs);
+      done();
+    });
+  }
+
+  /** A bbolt file of etcd's buckets as they are now, streamed from a thread of its own. */
+  snapshotSource(done: (error: Error | null, source: SnapshotSource | null) => void): void {
+    this.flush((error) => {
+      if (error !== null) done(error, null);
+      else startSnapshot(this.options.path, done);
+    });
+  }
+
+  private postJob(job: JobKind, merges: number, done: JobDone): void {
+    const id = this.nextJob++;
+    this.jobs.set(id, done);
+    this.port.post({ kind: 'job', job: { ...job, id, merges, position: this.rows.position } });
+  }
+
+  // --- end ---
+
+  /** Flushes everything, then lets go of the files. Jobs that have not ended are dropped: compactions resume at the next
+   * start, hashes are never answered. */
+  close(done: () => void): void {
+    assert(this.closing === null, 'backend closed twice');
+    assert(!this.applying, 'backend closed inside of an apply');
+    if (this.timer !== null) this.options.clock.clearTimer(this.timer);
+    this.timer = null;
+    this.closing = done;
+    if (this.failure !== null) {
+      this.reader.close();
+      done();
+      return;
+    }
+    this.postFlush();
+    // A small merge saves the next start its scan; a large one would keep the process from its end longer than that.
+    const small = this.index.activeEntries <= this.limits.mergeSliceKeys && this.mergesBegun === this.mergesDone;
+    if (small) this.beginMerge();
+    this.closeAfterMerges = small ? this.mergesBegun : 0;
+    this.continueClose();
+  }
+
+  private continueClose(): void {
+    if (this.closing === null || this.closeSent) return;
+    if (this.flushedPosition < this.rows.position || this.mergesDone < this.closeAfterMerges) return;
+    this.closeSent = true;
+    this.port.post({ kind: 'close' });
+  }
+}
+
+const FIRST_KEY: Buffer = Buffer.alloc(1);
+const bucketNumbers: ReadonlyMap<string, number> = new Map(BUCKET_NAMES.map((name, i) => [name, i]));
+
+function bucketNumber(bucket: BucketName): number {
+  const number = bucketNumbers.get(bucket);
+  assert(number !== undefined && bucket !== 'key', 'backend: no such small bucket');
+  return number;
+}
+
+function effectiveLimits(options: BackendOptions): BackendLimits {
+  const limits = options.limits ?? backendLimits;
+  return options.batchRows === undefined ? limits : { ...limits, commitRows: options.batchRows };
+}

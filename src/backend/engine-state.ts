@@ -1,0 +1,62 @@
+// The engine's own numbers beside etcd's buckets: one entry of the table `keelson`, written by every commit
+// (the index keeps its own entries there).
+//
+//   offset  bytes, big-endian
+//        0      4  format version: 1
+//        8      8  generation: number of the commit
+//       16      8  current revision: the largest main ever flushed; it does not fall when compaction removes the last row
+//       24      8  indexed revision: all changes up to it are merged into the index tables
+//
+// And the names of all tables.
+
+import { assert } from '../base/assert.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
+import type { ReadTable, WriteTable } from '../io/table.ts';
+import { BUCKET_NAMES } from '../snapshot/schema.ts';
+import { indexTableNames } from './index-tables.ts';
+
+export const TABLE_NAMES: readonly string[] = [...BUCKET_NAMES, ...indexTableNames, 'garbage'];
+
+const FORMAT_VERSION = 1;
+const STATE_BYTES = 32;
+const STATE_KEY: Buffer = Buffer.from('state');
+const TWO_32 = 4294967296;
+
+export interface EngineState {
+  generation: number;
+  currentRevision: number;
+  indexedRevision: number;
+}
+
+function writeNumber(out: Buffer, value: number, offset: number): void {
+  assert(Number.isSafeInteger(value) && value >= 0, 'engine state: number out of range');
+  out.writeUInt32BE(Math.floor(value / TWO_32), offset);
+  out.writeUInt32BE(value % TWO_32, offset + 4);
+}
+
+function readNumber(bytes: Buffer, offset: number): number {
+  return bytes.readUInt32BE(offset) * TWO_32 + bytes.readUInt32BE(offset + 4);
+}
+
+export function writeEngineState(table: WriteTable, state: EngineState): void {
+  const out = Buffer.alloc(STATE_BYTES);
+  out.writeUInt32BE(FORMAT_VERSION, 0);
+  writeNumber(out, state.generation, 8);
+  writeNumber(out, state.currentRevision, 16);
+  writeNumber(out, state.indexedRevision, 24);
+  table.put(STATE_KEY, out);
+}
+
+/** null: a new database. */
+export function readEngineState(table: ReadTable): EngineState | null {
+  const bytes = table.get(STATE_KEY);
+  if (bytes === undefined) return null;
+  if (bytes.length < STATE_BYTES || bytes.readUInt32BE(0) !== FORMAT_VERSION) {
+    throw new FatalError(ExitCode.backendCorrupt, 'the database has an unknown format version of its engine');
+  }
+  return {
+    generation: readNumber(bytes, 8),
+    currentRevision: readNumber(bytes, 16),
+    indexedRevision: readNumber(bytes, 24),
+  };
+}

@@ -1,0 +1,31 @@
+// Failures of the environment (disk, corruption) that end the process: each kind has its own exit code, so that an operator
+// or a sidecar can tell them apart without reading logs. Bugs assert instead; clients get a status.
+
+/** Exit codes of `bin/keelson`. 1 is a bug (assertion), 2 bad flags as in etcd. */
+export const ExitCode = {
+  bug: 1,
+  usage: 2,
+  /** The WAL is damaged somewhere else than in its torn tail. */
+  walCorrupt: 10,
+  /** The WAL could not be written or synced. */
+  walWrite: 11,
+  /** LMDB could not be opened, written or synced. */
+  backendWrite: 12,
+  /** The disk is full (ENOSPC on the WAL, or EIO of LMDB with no blocks left). */
+  diskFull: 13,
+  /** The data directory belongs to something else or another process holds it. */
+  dataDir: 14,
+  /** The database's content contradicts itself or the WAL. */
+  backendCorrupt: 15,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** An error of the environment. main.ts logs it at level fatal and exits with `exitCode`. */
+export class FatalError extends Error {
+  override readonly name: string = 'FatalError';
+  readonly exitCode: ExitCode;
+  constructor(exitCode: ExitCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.exitCode = exitCode;
+  }
+}

@@ -1,0 +1,96 @@
+// Flags that parse and validate but whose effect does not exist yet. A security flag is always an error: serving plain text
+// to someone who asked for TLS is worse than not starting. The rest is a warning. Rows leave this table as the parts arrive.
+
+import type { FlagSet } from './flag-set.ts';
+import type { MemberUrl } from './member-url.ts';
+
+interface Row {
+  readonly action: 'error' | 'warning';
+  /** Flags that are refused or warned about when they are not at their default. */
+  readonly flags: readonly string[];
+  readonly reason: string;
+}
+
+const rows: readonly Row[] = [
+  {
+    action: 'error',
+    flags: [
+      ...['cert-file', 'key-file', 'client-cert-auth', 'client-cert-file', 'client-key-file', 'client-crl-file'],
+      ...['client-cert-allowed-hostname', 'trusted-ca-file', 'auto-tls', 'peer-cert-file', 'peer-key-file'],
+      ...['peer-client-cert-auth', 'peer-client-cert-file', 'peer-client-key-file', 'peer-trusted-ca-file'],
+      ...['peer-cert-allowed-cn', 'peer-cert-allowed-hostname', 'peer-auto-tls', 'peer-crl-file'],
+      ...['peer-skip-client-san-verification', 'cipher-suites'],
+    ],
+    reason: 'TLS is not supported yet',
+  },
+  {
+    action: 'error',
+    flags: [
+      ...['discovery-endpoints', 'discovery-token', 'discovery-cert', 'discovery-key', 'discovery-cacert'],
+      ...['discovery-user', 'discovery-password', 'discovery-srv', 'discovery-srv-name'],
+    ],
+    reason: 'discovery is not supported yet',
+  },
+  { action: 'warning', flags: ['enable-pprof'], reason: 'profiles are not served yet' },
+  { action: 'warning', flags: ['enable-distributed-tracing'], reason: 'traces are not sent yet' },
+  { action: 'warning', flags: ['memory-mlock'], reason: 'memory is not locked' },
+  { action: 'warning', flags: ['enable-log-rotation'], reason: 'log files are not rotated yet and grow' },
+  { action: 'warning', flags: ['backend-bbolt-freelist-type'], reason: 'the backend is not bbolt' },
+  {
+    action: 'warning',
+    flags: ['bootstrap-defrag-threshold-megabytes'],
+    reason: 'there is no defragmentation at start yet',
+  },
+  { action: 'warning', flags: ['corrupt-check-time'], reason: 'there are no other members to compare with yet' },
+  { action: 'warning', flags: ['tls-max-version'], reason: 'TLS is not supported yet' },
+  { action: 'warning', flags: ['force-new-cluster'], reason: 'every cluster has one member yet' },
+];
+
+const gateReasons: ReadonlyMap<string, string> = new Map([
+  ['InitialCorruptCheck', 'there are no other members to compare with yet'],
+  ['CompactHashCheck', 'there are no other members to compare with yet'],
+  ['SetMemberLocalAddr', 'there are no connections to members yet'],
+  ['StopGRPCServiceOnDefrag', 'defragmentation does not stop the service'],
+]);
+
+export interface UnsupportedUse {
+  readonly action: 'error' | 'warning';
+  readonly flag: string;
+  readonly reason: string;
+}
+
+/** Every use of something that does not exist yet, errors first. */
+export function unsupportedUses(flags: FlagSet): UnsupportedUse[] {
+  const uses: UnsupportedUse[] = [];
+  for (const row of rows) {
+    for (const flag of row.flags)
+      if (differsFromDefault(flags, flag)) uses.push({ action: row.action, flag: `--${flag}`, reason: row.reason });
+  }
+  for (const name of ['listen-client-urls', 'listen-client-http-urls', 'listen-metrics-urls', 'listen-peer-urls']) {
+    if (flags.urls(name).some(isSecure))
+      uses.push({ action: 'error', flag: `--${name}`, reason: 'TLS is not supported yet' });
+  }
+  if (flags.string('auth-token').split(',')[0] === 'jwt')
+    uses.push({ action: 'error', flag: '--auth-token', reason: 'JWT tokens are not supported yet' });
+  if (flags.strings('log-outputs').includes('systemd/journal'))
+    uses.push({ action: 'error', flag: '--log-outputs', reason: 'writing to journald is not supported yet' });
+  const gates = flags.gates('feature-gates');
+  for (const [gate, reason] of gateReasons)
+    if (gates.enabled(gate)) uses.push({ action: 'warning', flag: `--feature-gates=${gate}`, reason });
+  return [...uses.filter((use) => use.action === 'error'), ...uses.filter((use) => use.action === 'warning')];
+}
+
+/** Why a new cluster of these members cannot be made yet, or null. */
+export function unsupportedBootstrap(memberCount: number, state: string): string | null {
+  if (state === 'existing') return '--initial-cluster-state=existing: joining a cluster is not supported yet';
+  if (memberCount > 1) return '--initial-cluster: a cluster of more than one member is not supported yet';
+  return null;
+}
+
+function isSecure(url: MemberUrl): boolean {
+  return url.scheme === 'https' || url.scheme === 'unixs';
+}
+
+function differsFromDefault(flags: FlagSet, name: string): boolean {
+  return flags.given.has(name) && !flags.isDefault(name);
+}

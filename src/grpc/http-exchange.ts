@@ -1,0 +1,84 @@
+// A request over HTTP/2 that is not gRPC (curl --http2-prior-knowledge /health, the JSON gateway): its body is collected
+// whole, bounded, and handed to the injected handler, which answers once, at any time.
+
+import { HeaderBlock } from '../http2/header-block.ts';
+import type { RequestHead } from '../http2/request-head.ts';
+import { Http2Stream } from '../http2/stream.ts';
+import { grpcLimits } from '../limits.ts';
+import type { GrpcConnection } from './connection.ts';
+
+export interface HttpRequest {
+  readonly method: string;
+  readonly path: string;
+  /** By lower-case name; repeated fields joined with ", ". `host` is the authority. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export type HttpRespond = (status: number, headers: Readonly<Record<string, string>>, body: Buffer) => void;
+export type HttpHandler = (request: HttpRequest, body: Buffer, respond: HttpRespond) => void;
+
+export class HttpExchange extends Http2Stream {
+  private readonly owner: GrpcConnection;
+  private readonly handler: HttpHandler;
+  private parts: Buffer[] = [];
+  private bytes = 0;
+  private answered = false;
+
+  constructor(id: number, head: RequestHead, owner: GrpcConnection, handler: HttpHandler) {
+    super(id, head);
+    this.owner = owner;
+    this.handler = handler;
+  }
+
+  override onOpen(): void {
+    if (this.remoteClosed) this.handle();
+  }
+
+  override onData(buffer: Buffer, start: number, end: number, endStream: boolean): void {
+    if (this.answered) return;
+    this.bytes += end - start;
+    if (this.bytes > grpcLimits.httpBodyBytesMax) {
+      this.parts = [];
+      this.respond(413, { 'content-type': 'text/plain' }, Buffer.from('request body too large\n'));
+      return;
+    }
+    if (end > start) this.parts.push(Buffer.from(buffer.subarray(start, end)));
+    if (endStream) this.handle();
+    else this.owner.replenish(this);
+  }
+
+  override onTrailers(): void {
+    if (!this.answered) this.handle();
+  }
+
+  override onReset(): void {
+    this.answered = true;
+    this.parts = [];
+  }
+
+  override onWritable(): void {}
+
+  private handle(): void {
+    const headers: Record<string, string> = Object.create(null);
+    if (this.head.authority !== '') headers['host'] = this.head.authority;
+    for (const { name, value } of this.head.fields) {
+      const before = headers[name];
+      headers[name] = before === undefined ? value : `${before}, ${value}`;
+    }
+    const body = this.parts.length === 1 ? this.parts[0]! : Buffer.concat(this.parts);
+    this.parts = [];
+    const request = { method: this.head.method, path: this.head.path, headers };
+    this.handler(request, body, (status, fields, content) => this.respond(status, fields, content));
+  }
+
+  private respond(status: number, headers: Readonly<Record<string, string>>, body: Buffer): void {
+    if (this.answered) return;
+    this.answered = true;
+    const fields = [{ name: ':status', value: String(status) }];
+    for (const [name, value] of Object.entries(headers)) fields.push({ name: name.toLowerCase(), value });
+    // RFC 9110, 8.6: the answer to HEAD names the length that GET's body would have.
+    fields.push({ name: 'content-length', value: String(body.length) });
+    const content = this.head.method === 'HEAD' ? null : body;
+    this.owner.answerWhole(this, new HeaderBlock(fields), content);
+  }
+}

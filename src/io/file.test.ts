@@ -1,0 +1,104 @@
+// Goal: the real disk keeps the contract of the interface: modes, short reads at the end, preallocation, lock, errors with
+// codes. Method: a temporary directory.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { type Disk, diskError, errorCode, nodeDisk, readFully, writeFully } from './file.ts';
+
+const root = fs.mkdtempSync(path.join(os.tmpdir(), 'keelson-file-'));
+after(() => fs.rmSync(root, { recursive: true }));
+
+test('a file is written, read, extended, renamed and removed', () => {
+  const file = path.join(root, 'a');
+  const fd = nodeDisk.open(file, 'create');
+  writeFully(nodeDisk, fd, Buffer.from('xhello'), 1, 5, 10);
+  nodeDisk.fdatasync(fd);
+  assert.equal(nodeDisk.size(fd), 15);
+  nodeDisk.truncate(fd, 20);
+  const buffer = Buffer.alloc(20, 1);
+  assert.equal(readFully(nodeDisk, fd, buffer, 0, 20, 8), 12);
+  assert.equal(buffer.toString('latin1', 0, 12), '\0\0hello\0\0\0\0\0');
+  nodeDisk.close(fd);
+  assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+  nodeDisk.rename(file, path.join(root, 'b'));
+  nodeDisk.syncDirectory(root);
+  assert.deepEqual(nodeDisk.readdir(root), ['b']);
+  assert.ok(nodeDisk.exists(path.join(root, 'b')) && !nodeDisk.exists(file));
+  nodeDisk.unlink(path.join(root, 'b'));
+  assert.deepEqual(nodeDisk.readdir(root), []);
+});
+
+test('a directory is made with its parents, for its owner alone; again is fine', () => {
+  const directory = path.join(root, 'x/y/z');
+  nodeDisk.mkdir(directory);
+  nodeDisk.mkdir(directory);
+  assert.equal(fs.statSync(directory).mode & 0o777, 0o700);
+  assert.ok(nodeDisk.freeBytes(directory) > 0);
+});
+
+test('errors carry their code', () => {
+  for (const call of [
+    () => nodeDisk.open(path.join(root, 'none'), 'read'),
+    () => nodeDisk.open(path.join(root, 'none'), 'write'),
+    () => nodeDisk.readdir(path.join(root, 'none')),
+    () => nodeDisk.unlink(path.join(root, 'none')),
+  ]) {
+    assert.throws(call, (error) => errorCode(error) === 'ENOENT');
+  }
+  const full = nodeDisk.open('/dev/full', 'write');
+  assert.throws(
+    () => writeFully(nodeDisk, full, Buffer.alloc(1), 0, 1, 0),
+    (error) => errorCode(error) === 'ENOSPC',
+  );
+  nodeDisk.close(full);
+  assert.equal(errorCode(new Error('x')), '');
+  assert.equal(errorCode('x'), '');
+  assert.equal(errorCode(diskError('EIO', 'x')), 'EIO');
+});
+
+test('a disk that writes nothing without an error does not hang', () => {
+  const stuck: Disk = { ...nodeDisk, write: () => 0 };
+  assert.throws(
+    () => writeFully(stuck, 1, Buffer.alloc(4), 0, 4, 0),
+    (error) => errorCode(error) === 'EIO',
+  );
+});
+
+test('preallocate makes zeros beside the caller; cancelled it does not call back', async () => {
+  const file = path.join(root, 'zeros');
+  const bytes = (5 << 20) + 123;
+  await new Promise<void>((resolve, reject) => {
+    nodeDisk.preallocate(file, bytes, (error) => (error === null ? resolve() : reject(error)));
+  });
+  const content = fs.readFileSync(file);
+  assert.ok(content.equals(Buffer.alloc(bytes)));
+  assert.ok(fs.statSync(file).blocks * 512 >= bytes, 'its blocks are allocated');
+  const error = await new Promise((resolve) => nodeDisk.preallocate(path.join(root, 'no/such'), 10, resolve));
+  assert.equal(errorCode(error), 'ENOENT');
+  let called = false;
+  const job = nodeDisk.preallocate(file, 1 << 20, () => {
+    called = true;
+  });
+  job.cancel();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(called, false);
+});
+
+test('a lock has one holder', () => {
+  const file = path.join(root, 'lock');
+  const first = nodeDisk.lock(file);
+  assert.ok(first !== null);
+  assert.equal(nodeDisk.lock(file), null);
+  first.release();
+  const second = nodeDisk.lock(file);
+  assert.ok(second !== null);
+  second.release();
+  assert.equal(fs.statSync(file).size, 0);
+  assert.deepEqual(
+    fs.readdirSync(root).filter((name) => name.startsWith('lock')),
+    ['lock'],
+  );
+});

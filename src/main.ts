@@ -1,0 +1,242 @@
+// The process: flags → object graph → listen, signals, exit codes. Everything that it builds is described where it is defined.
+
+import { readFileSync } from 'node:fs';
+import { ExitCode, FatalError } from './base/fatal.ts';
+import { loadConfig } from './config/load.ts';
+import type { MemberUrl } from './config/member-url.ts';
+import type { LogConfig, ServerConfig } from './config/server-config.ts';
+import { etcdVersion, keelsonVersion } from './config/version.ts';
+import type { CallObserver } from './grpc/observer.ts';
+import { Router } from './grpc/router.ts';
+import { GrpcServer, grpcServerOptions } from './grpc/server.ts';
+import { systemClock } from './io/clock.ts';
+import { startFailpoints } from './io/failpoint-http.ts';
+import { type ListenAddress, Listener } from './io/listener.ts';
+import { openLogSink } from './io/log-sink.ts';
+import { defaultHost, processReader } from './io/process-info.ts';
+import { systemRandom } from './io/random.ts';
+import { threadedWriter } from './io/wal-thread.ts';
+import { grpcLimits, shutdownGraceMs } from './limits.ts';
+import { registerCluster } from './rpc/cluster.ts';
+import { registerKv } from './rpc/kv.ts';
+import { registerLease } from './rpc/lease.ts';
+import { registerMaintenance } from './rpc/maintenance.ts';
+import { registerWatch } from './rpc/watch.ts';
+import { startAutoCompaction } from './server/auto-compactor.ts';
+import { openMember } from './server/bootstrap.ts';
+import type { Member } from './server/member.ts';
+import { backendObserver, leaseCounters, memberCounters, scrapeMember, walObserver } from './server/observers.ts';
+import { grpcMethodIndex } from './telemetry/grpc-methods.ts';
+import { Logger, parseLogLevel } from './telemetry/logger.ts';
+import { Metrics } from './telemetry/metrics.ts';
+
+const CALLER = 'main.ts';
+/** What grpc-go lets a message exceed --max-request-bytes by, as etcd sets it. */
+const GRPC_OVERHEAD_BYTES: number = 512 * 1024;
+
+const wallMs = (): number => performance.timeOrigin + performance.now();
+
+function newLogger(log: LogConfig): Logger {
+  const sink = openLogSink(log.outputs.filter((output) => output !== '/dev/null'));
+  return new Logger({ level: parseLogLevel(log.level) ?? 'info', format: log.format, sink, now: wallMs });
+}
+
+/** Ends the process for a reason that the log tells. Used from callbacks that have nobody to throw to, too. */
+function die(logger: Logger, error: unknown): never {
+  if (error instanceof FatalError) {
+    logger.fatal(CALLER, error.message, { 'exit-code': error.exitCode });
+    logger.flush();
+    process.exit(error.exitCode);
+  }
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  logger.fatal(CALLER, 'a bug: the process ends so that nothing wrong is acknowledged', { error: stack });
+  logger.flush();
+  process.exit(ExitCode.bug);
+}
+
+async function main(): Promise<void> {
+  const loaded = await loadConfig({
+    argv: ['keelson', ...process.argv.slice(2)],
+    env: process.env,
+    readFile: (path) => readFileSync(path, 'utf8'),
+    defaultHost,
+    nodeVersion: process.version,
+    platform: process.platform,
+    arch: process.arch,
+  });
+  const logger = newLogger(loaded.kind === 'run' ? loaded.config.log : loaded.log);
+  for (const { level, caller, msg, fields } of loaded.notices.list) logger.log(level, caller, msg, fields);
+  if (loaded.kind === 'exit') {
+    process.stdout.write(loaded.stdout);
+    process.stderr.write(loaded.stderr);
+    logger.flush();
+    process.exitCode = loaded.code;
+    return;
+  }
+  process.on('uncaughtException', (error) => die(logger, error));
+  process.on('unhandledRejection', (error) => die(logger, error));
+  try {
+    await serve(loaded.config, logger);
+  } catch (error) {
+    die(logger, error);
+  }
+}
+
+async function serve(config: ServerConfig, logger: Logger): Promise<void> {
+  const failpoints = await startFailpoints(process.env);
+  const metrics = newMetrics(config);
+  const router = new Router();
+  const grpc = new GrpcServer(
+    grpcServerOptions({
+      router,
+      clock: systemClock,
+      schedule: setImmediate,
+      observer: callObserver(metrics, router),
+      messageBytesMax: config.requestBytesMax + GRPC_OVERHEAD_BYTES,
+      concurrentStreamsMax: config.concurrentStreamsMax,
+      keepalive: {
+        minTimeMs: config.keepaliveMinTimeMs,
+        intervalMs: config.keepaliveIntervalMs,
+        timeoutMs: config.keepaliveTimeoutMs,
+        permitWithoutStream: false,
+      },
+    }),
+  );
+  const leases = leaseCounters(metrics);
+  const member = openMember({
+    config,
+    clusterVersion: `${etcdVersion.split('.').slice(0, 2).join('.')}.0`,
+    logger,
+    random: systemRandom,
+    walWriter: threadedWriter(),
+    walObserver: walObserver(metrics),
+    backendObserver: backendObserver(metrics, () => systemClock.wallMs()),
+    memberCounters: memberCounters(metrics),
+    leaseCounters: leases,
+    failpoints: failpoints?.shared ?? null,
+    onFatal: (error) => die(logger, error),
+    flushConnections: () => grpc.flushQueue.flushAll(),
+    schedule: setImmediate,
+  });
+  metrics.onScrape(() => scrapeMember(metrics, member, leases));
+  registerServices(router, member, config);
+  setInterval(() => member.tick(), config.heartbeatIntervalMs);
+  setInterval(() => grpc.tick(), grpcLimits.timerTickMs);
+  await new Promise<void>((ready) => member.start(ready));
+  const listener = await Listener.listen({
+    addresses: config.listenClientUrls.map(addressOf),
+    http2: (transport, peer) =>
+      grpc.accept(transport, {
+        id: ++connectionId,
+        remoteAddress: peer.remote,
+        localAddress: peer.local,
+        tls: null,
+      }),
+    http1: null,
+    tls: null,
+  });
+  startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
+  onSignals(logger, listener, grpc, member);
+  logger.info(CALLER, 'ready to serve client requests', { addresses: listener.addresses() });
+  for (const address of listener.addresses()) {
+    logger.info(CALLER, 'serving client traffic insecurely; this is strongly discouraged!', {
+      traffic: 'grpc+http',
+      address,
+    });
+  }
+}
+
+let connectionId = 0;
+
+function newMetrics(config: ServerConfig): Metrics {
+  const options = {
+    serverVersion: etcdVersion,
+    runtimeVersion: `node${process.version}`,
+    extensive: config.extensiveMetrics,
+    features: config.features.all(),
+  };
+  return new Metrics(options, async (families) => {
+    const { RuntimeMetrics } = await import('./telemetry/runtime-metrics.ts');
+    return new RuntimeMetrics(families, `node${process.version} keelson-${keelsonVersion}`, processReader);
+  });
+}
+
+function callObserver(metrics: Metrics, router: Router): CallObserver {
+  const { grpc, network } = metrics;
+  let indexes: number[] = [];
+  const indexOf = (index: number): number => {
+    if (indexes.length !== router.methods().length) indexes = router.methods().map(({ path }) => grpcMethodIndex(path));
+    return indexes[index]!;
+  };
+  return {
+    wantsDuration: grpc.handling !== null,
+    started: (method) => grpc.started[indexOf(method.index)]!++,
+    received: (method) => grpc.received[indexOf(method.index)]!++,
+    sent: (method) => grpc.sent[indexOf(method.index)]!++,
+    handled: (method, code, durationMs) => {
+      const index = indexOf(method.index);
+      grpc.handled(index, code);
+      grpc.handling?.[index]?.observe(durationMs / 1000);
+    },
+    receivedBytes: (bytes) => {
+      network.clientReceivedBytes += bytes;
+    },
+    sentBytes: (bytes) => {
+      network.clientSentBytes += bytes;
+    },
+  };
+}
+
+function registerServices(router: Router, member: Member, config: ServerConfig): void {
+  registerKv(router, member, {
+    txnOpsMax: config.txnOpsMax,
+    requestBytesMax: config.requestBytesMax,
+    afterCompaction: (revision, done) => member.afterCompaction(revision, done),
+  });
+  registerWatch(router, member, {
+    fragmentBytes: config.requestBytesMax,
+    progressIntervalMs: config.watchProgressNotifyIntervalMs,
+    random: () => systemRandom.float(),
+    setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
+    counters: { streams: 0 },
+  });
+  registerLease(router, member);
+  registerCluster(router, member);
+  registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1 });
+}
+
+function addressOf(url: MemberUrl): ListenAddress {
+  if (url.socketPath !== '') return { path: url.socketPath };
+  return { host: url.host === 'localhost' ? '127.0.0.1' : url.host, port: url.port };
+}
+
+function onSignals(logger: Logger, listener: Listener, grpc: GrpcServer, member: Member): void {
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) return;
+    stopping = true;
+    logger.info(CALLER, 'received signal; shutting down', { signal });
+    const finish = (): void => {
+      grpc.destroy();
+      member.stop(() => {
+        logger.info(CALLER, 'closed etcd server', {});
+        logger.flush();
+        process.exit(0);
+      });
+    };
+    let finished = false;
+    const finishOnce = (): void => {
+      if (finished) return;
+      finished = true;
+      finish();
+    };
+    // Calls under way get a moment; streams that never end are cut.
+    setTimeout(finishOnce, shutdownGraceMs);
+    void listener.close();
+    grpc.drain(finishOnce);
+  };
+  process.on('SIGTERM', () => stop('terminated'));
+  process.on('SIGINT', () => stop('interrupt'));
+}
+
+await main();

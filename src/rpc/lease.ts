@@ -1,0 +1,125 @@
+// etcdserverpb.Lease: grants and revokes go through raft, renewals are the leader's own.
+
+import { LEASE_COST_BYTES } from '../apply/quota.ts';
+import type { ServerCall } from '../grpc/call.ts';
+import type { Router, StreamHandler } from '../grpc/router.ts';
+import {
+  LeaseGrantRequest,
+  LeaseKeepAliveRequest,
+  LeaseKeepAliveResponse,
+  LeaseLeasesResponse,
+  LeaseTimeToLiveRequest,
+  LeaseTimeToLiveResponse,
+} from '../proto/etcdserverpb.ts';
+import { RequestField } from '../proto/internal-request.ts';
+import { decode, encode } from '../proto/message.ts';
+import { etcdErrors } from '../proto/rpctypes.ts';
+import type { Member } from '../server/member.ts';
+import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
+
+const SERVICE = 'etcdserverpb.Lease';
+
+export function registerLease(router: Router, member: Member): void {
+  router.unary(SERVICE, 'LeaseGrant', (call, message, start, end) => grant(member, call, message, start, end));
+  router.unary(SERVICE, 'LeaseRevoke', (call, message, start, end) => {
+    const waiter = new ApplyWaiter(call, member.parts.header);
+    const error = member.propose(RequestField.leaseRevoke, message, start, end, waiter);
+    if (error !== null) failWith(call, error);
+  });
+  router.stream(SERVICE, 'LeaseKeepAlive', 'bidi', new KeepAliveHandler(member));
+  router.unary(SERVICE, 'LeaseTimeToLive', (call, message, start, end) =>
+    timeToLive(member, call, message, start, end),
+  );
+  router.unary(SERVICE, 'LeaseLeases', (call) => {
+    const { lessor, header, store } = member.parts;
+    const leases = lessor.sorted().map((lease) => ({ id: lease.id }));
+    respondWithMessage(call, LeaseLeasesResponse, { header: header.message(store.currentRevision), leases });
+  });
+}
+
+function grant(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(LeaseGrantRequest, message, start, end);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  if (member.exceedsQuota(LEASE_COST_BYTES)) {
+    member.raiseNoSpace();
+    failWith(call, etcdErrors.noSpace);
+    return;
+  }
+  // A lease that the client left unnamed is named here, before the log, so that all members agree. Ids are positive.
+  const id = request.id === 0n ? member.newLeaseId() : request.id;
+  const bytes = encode(LeaseGrantRequest, { ttl: request.ttl, id });
+  const waiter = new ApplyWaiter(call, member.parts.header);
+  const error = member.propose(RequestField.leaseGrant, bytes, 0, bytes.length, waiter);
+  if (error !== null) failWith(call, error);
+}
+
+function timeToLive(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(LeaseTimeToLiveRequest, message, start, end);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  const { lessor, header, store } = member.parts;
+  const lease = lessor.lookup(request.id);
+  const head = header.message(store.currentRevision);
+  if (lease === undefined) {
+    respondWithMessage(call, LeaseTimeToLiveResponse, { header: head, id: request.id, ttl: -1n });
+    return;
+  }
+  respondWithMessage(call, LeaseTimeToLiveResponse, {
+    header: head,
+    id: request.id,
+    ttl: BigInt(lessor.remainingSecondsOf(lease)),
+    grantedTtl: BigInt(lease.ttlSeconds),
+    keys: request.keys ? lessor.sortedKeys(lease) : [],
+  });
+}
+
+class KeepAliveHandler implements StreamHandler {
+  private readonly member: Member;
+  constructor(member: Member) {
+    this.member = member;
+  }
+
+  open(): void {}
+
+  /** Renewals are answered in their order: one that waits for its lease's revoke holds up those behind it, as in etcd. */
+  message(call: ServerCall, message: Buffer, start: number, end: number): void {
+    const request = decode(LeaseKeepAliveRequest, message, start, end);
+    if (request === undefined) {
+      failMalformed(call);
+      return;
+    }
+    const { lessor, header, store } = this.member.parts;
+    // Taken before the renewal: a lease revoked at a later revision must not look alive at it.
+    const head = header.message(store.currentRevision);
+    const lease = lessor.lookup(request.id);
+    const answer = (ttl: number): void => {
+      const bytes = encode(LeaseKeepAliveResponse, { header: head, id: request.id, ttl: BigInt(ttl) });
+      call.send(bytes, 0, bytes.length);
+    };
+    if (!this.member.isLeader) {
+      failWith(call, etcdErrors.noLeader);
+      return;
+    }
+    if (lease === undefined) {
+      answer(0);
+      return;
+    }
+    const waits = lessor.renewalMustWait(lease, () => {
+      call.resumeReceive();
+      // Revoked: gone. Still there: leadership went away before the revoke was applied.
+      if (lessor.lookup(request.id) === undefined) answer(0);
+      else failWith(call, etcdErrors.leaderChanged);
+    });
+    if (waits) call.pauseReceive();
+    else answer(lessor.renew(request.id) ?? 0);
+  }
+
+  halfClose(call: ServerCall): void {
+    call.end();
+  }
+}

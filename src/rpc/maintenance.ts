@@ -1,0 +1,146 @@
+// etcdserverpb.Maintenance: status, alarms, hashes, defragmentation, the snapshot stream (snapshot-stream.ts), leadership.
+
+import type { CompactionHash } from '../backend/backend.ts';
+import type { ServerCall } from '../grpc/call.ts';
+import type { Router } from '../grpc/router.ts';
+import {
+  AlarmAction,
+  AlarmRequest,
+  AlarmResponse,
+  DowngradeAction,
+  DowngradeRequest,
+  HashKVRequest,
+  HashKVResponse,
+  HashResponse,
+  MoveLeaderRequest,
+  StatusResponse,
+} from '../proto/etcdserverpb.ts';
+import { RequestField } from '../proto/internal-request.ts';
+import { decode } from '../proto/message.ts';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import type { Member } from '../server/member.ts';
+import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
+import { SnapshotHandler } from './snapshot-stream.ts';
+
+const SERVICE = 'etcdserverpb.Maintenance';
+const UNIMPLEMENTED = 12;
+
+export interface MaintenanceOptions {
+  /** The version that Status tells: kube-apiserver turns features on by it. */
+  readonly etcdVersion: string;
+  /** --quota-backend-bytes, or its default. */
+  readonly quotaBytes: number;
+}
+
+export function registerMaintenance(router: Router, member: Member, options: MaintenanceOptions): void {
+  router.unary(SERVICE, 'Status', (call) => answerStatus(member, options, call));
+  router.unary(SERVICE, 'Alarm', (call, message, start, end) => alarm(member, call, message, start, end));
+  router.unary(SERVICE, 'Hash', (call) => hash(member, call));
+  router.unary(SERVICE, 'HashKV', (call, message, start, end) => hashKv(member, call, message, start, end));
+  router.unary(SERVICE, 'Defragment', (call) => defragment(member, call));
+  router.unary(SERVICE, 'MoveLeader', (call, message, start, end) => moveLeader(member, call, message, start, end));
+  router.unary(SERVICE, 'Downgrade', (call, message, start, end) => downgrade(call, message, start, end));
+  router.stream(SERVICE, 'Snapshot', 'server', new SnapshotHandler(member));
+}
+
+function answerStatus(member: Member, options: MaintenanceOptions, call: ServerCall): void {
+  const { header, store, raft, backend, cluster } = member.parts;
+  const sizes = backend.sizes();
+  respondWithMessage(call, StatusResponse, {
+    header: header.message(store.currentRevision),
+    version: options.etcdVersion,
+    dbSize: sizes.totalBytes,
+    leader: member.leader,
+    raftIndex: raft.committedIndex,
+    raftTerm: raft.term,
+    raftAppliedIndex: raft.appliedIndex,
+    errors: member.errors(),
+    dbSizeInUse: sizes.inUseBytes,
+    isLearner: raft.isLearner,
+    storageVersion: cluster.version ?? '',
+    dbSizeQuota: options.quotaBytes,
+    downgradeInfo: { enabled: false },
+  });
+}
+
+function alarm(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(AlarmRequest, message, start, end);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  const { header, alarms, store } = member.parts;
+  if (request.action === AlarmAction.get) {
+    const answer = { header: header.message(store.currentRevision), alarms: alarms.get(request.alarm) };
+    respondWithMessage(call, AlarmResponse, answer);
+    return;
+  }
+  const error = member.propose(RequestField.alarm, message, start, end, new ApplyWaiter(call, header));
+  if (error !== null) failWith(call, error);
+}
+
+function hash(member: Member, call: ServerCall): void {
+  const { backend, header, store } = member.parts;
+  const revision = store.currentRevision;
+  backend.hash((value) => {
+    respondWithMessage(call, HashResponse, { header: header.message(revision), hash: value });
+  });
+}
+
+function hashKv(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(HashKVRequest, message, start, end);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  const { backend, header, store, compactionHashes } = member.parts;
+  const current = store.currentRevision;
+  const revision = request.revision === 0 ? current : request.revision;
+  const answer = (hash: CompactionHash): void => {
+    respondWithMessage(call, HashKVResponse, {
+      header: header.message(current),
+      hash: hash.hash,
+      compactRevision: hash.compactRevision,
+      hashRevision: hash.revision,
+    });
+  };
+  const stored = compactionHashes.at(request.revision);
+  let error: EtcdError | null = null;
+  if (revision > current) error = etcdErrors.futureRev;
+  else if (revision < store.compactRevision && revision > 0) error = etcdErrors.compacted;
+  if (stored !== undefined) answer(stored);
+  else if (error !== null) failWith(call, error);
+  else {
+    const compactRevision = store.compactRevision;
+    backend.hashKv(revision, compactRevision, (hash) => answer({ hash, revision, compactRevision }));
+  }
+}
+
+function defragment(member: Member, call: ServerCall): void {
+  const { backend, logger } = member.parts;
+  logger.info('rpc/maintenance.ts', 'starting defragment', {});
+  backend.defrag(() => {
+    logger.info('rpc/maintenance.ts', 'finished defragment', {});
+    // DefragmentResponse carries no header.
+    call.respond(Buffer.alloc(0), 0, 0);
+  });
+}
+
+function moveLeader(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(MoveLeaderRequest, message, start, end);
+  if (request === undefined) failMalformed(call);
+  else if (!member.isLeader) failWith(call, etcdErrors.notLeader);
+  else if (request.targetId === member.parts.id) call.respond(Buffer.alloc(0), 0, 0);
+  else failWith(call, etcdErrors.badLeaderTransferee);
+}
+
+/** A downgrade has nowhere to go yet: only its refusals are there (the cluster version's job comes with #4). */
+function downgrade(call: ServerCall, message: Buffer, start: number, end: number): void {
+  const request = decode(DowngradeRequest, message, start, end);
+  if (request === undefined) failMalformed(call);
+  else if (request.action === DowngradeAction.cancel) failWith(call, etcdErrors.noInflightDowngrade);
+  else if (!/^\d+\.\d+(\.\d+)?$/.test(request.version)) failWith(call, etcdErrors.wrongDowngradeVersionFormat);
+  else if (request.version.startsWith('3.6')) {
+    call.fail({ code: UNIMPLEMENTED, message: 'keelson: downgrade is not supported by this version yet' });
+  } else failWith(call, etcdErrors.invalidDowngradeTargetVersion);
+}

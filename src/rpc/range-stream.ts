@@ -1,0 +1,219 @@
+// etcdserverpb.KV/RangeStream (etcd 3.7): a range as a stream of chunks at one revision, with flat memory: the next chunk is made
+// when the one before has left. Chunks begin at 10 keys and double or halve towards --max-request-bytes; only the last one has
+// header, more and count.
+
+import { ByteWriter } from '../base/byte-writer.ts';
+import type { ServerCall } from '../grpc/call.ts';
+import type { StreamHandler } from '../grpc/router.ts';
+import { rangeStreamChunkKeysFirst } from '../limits.ts';
+import { hasRevisionFilters, isDefaultOrdering } from '../mvcc/kv-range.ts';
+import { RangeRequest } from '../proto/kv-request.ts';
+import { KeyValueView } from '../proto/mvccpb.ts';
+import { Reader } from '../proto/wire.ts';
+import type { Member } from '../server/member.ts';
+import { failMalformed, failWith } from './answer.ts';
+import { checkRange } from './kv-check.ts';
+
+const UNIMPLEMENTED = 12;
+
+export class RangeStreamHandler implements StreamHandler {
+  private readonly member: Member;
+  private readonly chunkBytes: number;
+
+  constructor(member: Member, chunkBytes: number) {
+    this.member = member;
+    this.chunkBytes = chunkBytes;
+  }
+
+  open(): void {}
+
+  halfClose(): void {}
+
+  message(call: ServerCall, message: Buffer, start: number, end: number): void {
+    const bytes = Buffer.from(message.subarray(start, end));
+    const request = new RangeRequest();
+    if (!request.parse(bytes, 0, bytes.length)) {
+      failMalformed(call);
+      return;
+    }
+    const error = checkRange(request);
+    if (error !== null) failWith(call, error);
+    else if (!isDefaultOrdering(request.sortTarget, request.sortOrder)) {
+      call.fail({ code: UNIMPLEMENTED, message: 'RangeStream does not support custom sort orders' });
+    } else if (hasRevisionFilters(request)) {
+      call.fail({ code: UNIMPLEMENTED, message: 'RangeStream does not support revision filters' });
+    } else {
+      const stream = new RangeStream(this.member, call, request, this.chunkBytes);
+      if (request.serializable || this.member.canReadNow) stream.run();
+      else this.member.read({ ready: () => stream.run(), failed: (failure) => failWith(call, failure) });
+    }
+  }
+}
+
+class RangeStream {
+  private readonly member: Member;
+  private readonly call: ServerCall;
+  private readonly request: RangeRequest;
+  private readonly chunkBytes: number;
+  private readonly body = new ByteWriter();
+  private readonly out = new ByteWriter();
+  private readonly rangeEnd: Buffer;
+  private readonly limitTotal: number;
+  private chunkKeys: number;
+  private sentCount = 0;
+  private revision = 0;
+
+  constructor(member: Member, call: ServerCall, request: RangeRequest, chunkBytes: number) {
+    this.member = member;
+    this.call = call;
+    this.request = request;
+    this.chunkBytes = chunkBytes;
+    this.rangeEnd = Buffer.from(request.buffer.subarray(request.rangeEndStart, request.rangeEndEnd));
+    this.limitTotal = request.limit === 0 ? Infinity : request.limit;
+    this.chunkKeys = Math.min(rangeStreamChunkKeysFirst, this.limitTotal);
+  }
+
+  /** Sends chunks until the client is behind; goes on when it has read. One chunk a turn, so that others are served between. */
+  run(): void {
+    const { call } = this;
+    if (call.ended) return;
+    call.onDrain = () => this.run();
+    if (this.request.countOnly) {
+      this.sendCount();
+      return;
+    }
+    const more = this.sendChunk();
+    if (more === 'drained') setImmediate(() => this.run());
+  }
+
+  private sendCount(): void {
+    const { store } = this.member.parts;
+    this.body.reset();
+    const error = store.range(this.request, this.body, false);
+    if (error !== null) {
+      failWith(this.call, error);
+      return;
+    }
+    this.send(true, store.rangeRevision, this.body.length);
+    this.call.end();
+  }
+
+  private sendChunk(): 'done' | 'blocked' | 'drained' {
+    const { request, call, body } = this;
+    const { store } = this.member.parts;
+    request.limit = this.chunkKeys;
+    body.reset();
+    const error = store.range(request, body, false);
+    if (error !== null) {
+      failWith(call, error);
+      return 'done';
+    }
+    if (this.revision === 0) {
+      this.revision = store.rangeRevision;
+      if (request.revision === 0) request.revision = this.revision;
+    }
+    const chunk = readChunk(body);
+    this.sentCount += chunk.count;
+    const isDone = !chunk.more || this.sentCount === this.limitTotal;
+    if (isDone) {
+      let count = this.sentCount;
+      if (chunk.more) count += this.countRest(chunk.lastKey);
+      this.finish(chunk.kvsEnd, chunk.more, count);
+      return 'done';
+    }
+    const isDrained = this.send(false, 0, chunk.kvsEnd);
+    this.continueAfter(chunk.lastKey);
+    this.adjust(body.length);
+    return isDrained ? 'drained' : 'blocked';
+  }
+
+  private finish(kvsEnd: number, more: boolean, count: number): void {
+    this.body.length = kvsEnd;
+    this.body.varintField(0x18, more ? 1 : 0);
+    this.body.varintField(0x20, count);
+    this.send(true, this.revision, this.body.length);
+    this.call.end();
+  }
+
+  /** Sends RangeStreamResponse{1: RangeResponse} with body[0, bodyEnd); false when the client is behind. */
+  private send(withHeader: boolean, revision: number, bodyEnd: number): boolean {
+    const { out, body } = this;
+    out.reset();
+    const message = out.openMessage(0x0a);
+    if (withHeader) {
+      out.reserve(64);
+      out.length = this.member.parts.header.write(out.bytes, out.length, revision);
+    }
+    out.copy(body.bytes, 0, bodyEnd);
+    out.closeMessage(message);
+    return this.call.send(out.bytes, 0, out.length);
+  }
+
+  /** The next chunk begins at the key just after `lastKey`. */
+  private continueAfter(lastKey: Buffer): void {
+    const { request, rangeEnd } = this;
+    const buffer = Buffer.allocUnsafe(lastKey.length + 1 + rangeEnd.length);
+    lastKey.copy(buffer);
+    buffer[lastKey.length] = 0;
+    rangeEnd.copy(buffer, lastKey.length + 1);
+    request.buffer = buffer;
+    request.keyStart = 0;
+    request.keyEnd = lastKey.length + 1;
+    request.rangeEndStart = request.keyEnd;
+    request.rangeEndEnd = buffer.length;
+  }
+
+  private countRest(lastKey: Buffer): number {
+    this.continueAfter(lastKey);
+    const { request } = this;
+    request.countOnly = true;
+    const kvsEnd = this.body.length;
+    const error = this.member.parts.store.range(request, this.body);
+    const count = error === null ? readChunk(this.body, kvsEnd).answeredCount : 0;
+    this.body.length = kvsEnd;
+    return count;
+  }
+
+  private adjust(chunkBytes: number): void {
+    if (chunkBytes < this.chunkBytes / 2) this.chunkKeys *= 2;
+    else if (chunkBytes > this.chunkBytes * 2) this.chunkKeys = Math.max(1, Math.floor(this.chunkKeys / 2));
+    this.chunkKeys = Math.min(this.chunkKeys, this.limitTotal - this.sentCount);
+  }
+}
+
+interface Chunk {
+  readonly count: number;
+  readonly more: boolean;
+  readonly answeredCount: number;
+  /** Where kvs end and more and count begin. */
+  readonly kvsEnd: number;
+  readonly lastKey: Buffer;
+}
+
+const reader = new Reader();
+const view = new KeyValueView();
+
+/** Reads back a RangeResponse body from `start`: its kvs (2), more (3), count (4). */
+function readChunk(body: ByteWriter, start = 0): Chunk {
+  reader.reset(body.bytes, start, body.length);
+  let count = 0;
+  let more = false;
+  let answeredCount = 0;
+  let kvsEnd = start;
+  let lastStart = 0;
+  let lastEnd = 0;
+  while (reader.readTag()) {
+    if (reader.fieldNumber === 2) {
+      reader.readBytes();
+      lastStart = reader.bytesStart;
+      lastEnd = reader.bytesEnd;
+      kvsEnd = reader.position;
+      count++;
+    } else if (reader.fieldNumber === 3) more = reader.readBool();
+    else if (reader.fieldNumber === 4) answeredCount = reader.readInt();
+    else reader.skip();
+  }
+  view.parse(body.bytes, lastStart, lastEnd);
+  const lastKey = Buffer.from(body.bytes.subarray(view.keyStart, view.keyEnd));
+  return { count, more, answeredCount, kvsEnd, lastKey };
+}

@@ -1,0 +1,316 @@
+// Builds the member from what its data directory holds: nothing (a new cluster of one, its log begun as etcd begins it, with the
+// membership change that adds this member), or a database and a log (a restart: the log is replayed from the database's
+// consistent index on). Checks that belong to a start are here; the loop is member.ts.
+
+import { AlarmStore } from '../apply/alarms.ts';
+import { Applier } from '../apply/applier.ts';
+import { Backend, type BackendObserver } from '../backend/backend.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
+import { clusterId, memberId } from '../config/cluster-id.ts';
+import { urlTexts } from '../config/member-url.ts';
+import type { ServerConfig } from '../config/server-config.ts';
+import { type Clock, systemClock } from '../io/clock.ts';
+import { type Disk, nodeDisk } from '../io/file.ts';
+import type { Random } from '../io/random.ts';
+import type { WalObserver, WalWriterFactory } from '../io/wal-writer.ts';
+import { type LeaseCounters, Lessor } from '../lease/lessor.ts';
+import { raftUncommittedBytesMax } from '../limits.ts';
+import { type BucketStore, Cluster, memberToJson } from '../membership/cluster.ts';
+import { Store } from '../mvcc/store.ts';
+import { WatchHub } from '../mvcc/watch-hub.ts';
+import { decode, encode } from '../proto/message.ts';
+import { ConfChange } from '../proto/raftpb.ts';
+import { ReadOnlyOption } from '../raft/config.ts';
+import { MemoryStorage } from '../raft/memory-storage.ts';
+import { RawNode } from '../raft/raw-node.ts';
+import {
+  type ConfChangeType,
+  type ConfChangeV2,
+  type ConfState,
+  confChangeAsV2,
+  EMPTY_CONF_STATE,
+  type Entry,
+  EntryType,
+  NO_BYTES,
+} from '../raft/types.ts';
+import { type BucketName, decodeConfState, MetaKey } from '../snapshot/schema.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { WalReplay } from '../wal/replay.ts';
+import { openWal, type Wal, walExists } from '../wal/wal.ts';
+import { CompactionHashes } from './compaction-hashes.ts';
+import { Member, type MemberCounters } from './member.ts';
+import { ResponseHeaderEncoder } from './response-header.ts';
+
+/** What the environment lends. */
+export interface BootstrapOptions {
+  readonly config: ServerConfig;
+  readonly clusterVersion: string;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly walWriter: WalWriterFactory;
+  readonly walObserver: WalObserver;
+  readonly backendObserver: BackendObserver;
+  readonly memberCounters: MemberCounters;
+  readonly leaseCounters: LeaseCounters;
+  readonly failpoints: SharedArrayBuffer | null;
+  readonly onFatal: (error: FatalError) => void;
+  readonly flushConnections: () => void;
+  readonly schedule: (run: () => void) => void;
+  readonly disk?: Disk;
+  readonly clock?: Clock;
+}
+
+interface Directories {
+  readonly database: string;
+  readonly wal: string;
+}
+
+/** Opens or creates everything and returns the member, not yet started. Throws FatalError. */
+export function openMember(options: BootstrapOptions): Member {
+  const { config, logger } = options;
+  const disk = options.disk ?? nodeDisk;
+  const directories = makeDirectories(disk, config);
+  const isNew = !walExists(disk, directories.wal);
+  if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
+  const peerUrls = urlTexts(config.advertisePeerUrls);
+  const newMemberId = memberId(peerUrls, config.initialClusterToken);
+  const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
+  const backend = Backend.open({
+    path: directories.database,
+    clock: options.clock ?? systemClock,
+    onFatal: options.onFatal,
+    noSync: config.unsafeNoFsync,
+    batchIntervalMs: config.backendBatchIntervalMs,
+    batchRows: config.backendBatchLimit,
+    failpoints: options.failpoints,
+    observer: options.backendObserver,
+  });
+  const { wal, replay } = openWal({
+    disk,
+    directory: directories.wal,
+    writer: options.walWriter,
+    random: options.random,
+    metadata,
+    // Followers that lag are served from memory; what is older than they may need is not read.
+    startIndex: Math.max(0, backend.consistentIndex - config.snapshotCatchupEntryCount),
+    fsync: !config.unsafeNoFsync,
+    segmentsMax: config.walFilesMax,
+    observer: options.walObserver,
+    log: (level, message, fields) => logger[level]('wal/wal.ts', message, fields),
+    onFatal: options.onFatal,
+  });
+  checkTogether(replay, backend, directories);
+  const member = build(options, wal, replay, backend);
+  if (isNew) {
+    const own = { id: newMemberId, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
+    const data = encode(ConfChange, { type: 0, nodeId: newMemberId, context: Buffer.from(memberToJson(own)) });
+    member.parts.raft.bootstrap([{ id: newMemberId, data }]);
+  }
+  logStart(options, member, isNew);
+  return member;
+}
+
+function makeDirectories(disk: Disk, config: ServerConfig): Directories {
+  const member = `${config.dataDir}/member`;
+  const wal = config.walDir === '' ? `${member}/wal` : config.walDir;
+  try {
+    disk.mkdir(`${member}/snap`);
+    disk.mkdir(wal);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FatalError(ExitCode.dataDir, `the data directory ${config.dataDir} cannot be used: ${reason}`);
+  }
+  if (disk.exists(`${member}/snap/db`)) {
+    throw new FatalError(
+      ExitCode.dataDir,
+      `${member}/snap/db is a database of etcd: keelson does not open it in place yet. Take a snapshot of it with etcdctl and ` +
+        'restore that into another directory',
+    );
+  }
+  return { database: `${member}/snap/keelson.mdb`, wal };
+}
+
+/** The database and the log must be of one member: what the database holds, the log has committed. */
+function checkTogether(replay: WalReplay, backend: Backend, directories: Directories): void {
+  const applied = backend.consistentIndex;
+  if (applied > replay.last.index) {
+    throw new FatalError(
+      ExitCode.backendCorrupt,
+      `the database ${directories.database} has applied entry ${applied}, but the log in ${directories.wal} ends at ` +
+        `${replay.last.index}: the log was removed or is another member's. Restore the log, or restore from a snapshot`,
+    );
+  }
+  if (applied < replay.start.index) {
+    throw new FatalError(
+      ExitCode.backendCorrupt,
+      `the database ${directories.database} has applied entry ${applied}, but the log in ${directories.wal} begins after ` +
+        `${replay.start.index}: the database was removed or is older than the log. Restore it, or restore from a snapshot`,
+    );
+  }
+}
+
+function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend): Member {
+  const { config, logger } = options;
+  const clock = options.clock ?? systemClock;
+  const nowMs = (): number => clock.nowMs();
+  const id = wal.metadata.memberId;
+  const buckets = bucketStore(backend);
+  const cluster = new Cluster(wal.metadata.clusterId, buckets);
+  const damaged = cluster.recover();
+  if (damaged !== null)
+    throw new FatalError(ExitCode.backendCorrupt, `the database's membership is damaged: ${damaged}`);
+  const alarms = new AlarmStore(buckets);
+  alarms.recover();
+  const lessor = recoverLeases(options, backend, nowMs);
+  const compactRevision = backend.compactRevision === 0 ? -1 : backend.compactRevision;
+  const store = new Store(backend, lessor, Math.max(1, backend.currentRevision), compactRevision);
+  const hub = new WatchHub(store, backend);
+  store.onCommit = (main) => hub.committed(main, store.changes);
+  const quotaBytes = config.quotaBytes ?? Infinity;
+  const compactionHashes = new CompactionHashes();
+  backend.onCompactionHash = (hash) => compactionHashes.store(hash);
+  const applier = new Applier({
+    store,
+    lessor,
+    alarms,
+    cluster,
+    backendBytes: () => backend.sizes().totalBytes,
+    quotaBytes,
+    // Revision 0 compacts nothing that exists.
+    onCompact: (revision) => {
+      if (revision > 0) member.startCompaction(revision);
+    },
+  });
+  const { raft, storage } = openRaft(options, id, replay, backend);
+  const member: Member = new Member({
+    id,
+    name: config.name,
+    clientUrls: urlTexts(config.advertiseClientUrls),
+    raft,
+    storage,
+    wal,
+    backend,
+    store,
+    hub,
+    lessor,
+    cluster,
+    alarms,
+    applier,
+    compactionHashes,
+    header: new ResponseHeaderEncoder(wal.metadata.clusterId, id),
+    logger,
+    counters: options.memberCounters,
+    nowMs,
+    wallMs: () => clock.wallMs(),
+    electionMs: config.electionTimeoutMs,
+    quotaBytes,
+    requestBytesMax: config.requestBytesMax,
+    catchUpEntries: config.snapshotCatchupEntryCount,
+    clusterVersion: options.clusterVersion,
+    flushConnections: options.flushConnections,
+    schedule: options.schedule,
+  });
+  return member;
+}
+
+function bucketStore(backend: Backend): BucketStore {
+  return {
+    put: (bucket, key, value) => backend.bucketPut(bucket as BucketName, key, value),
+    remove: (bucket, key) => backend.bucketDelete(bucket as BucketName, key),
+    scan: (bucket, visit) => backend.bucketScan(bucket as BucketName, undefined, undefined, visit),
+  };
+}
+
+function recoverLeases(options: BootstrapOptions, backend: Backend, nowMs: () => number): Lessor {
+  const { config, leaseCounters } = options;
+  const electionTicks = config.electionTickCount;
+  const lessor = new Lessor({
+    nowMs,
+    // etcd's minimum: one and a half election timeouts in whole ticks, rounded up to seconds.
+    minTtlSeconds: Math.ceil((Math.floor((3 * electionTicks) / 2) * config.heartbeatIntervalMs) / 1000),
+    bucket: {
+      put: (key, value) => backend.bucketPut('lease', key, value),
+      remove: (key) => backend.bucketDelete('lease', key),
+    },
+    counters: leaseCounters,
+    checkpoints: config.features.enabled('LeaseCheckpoint'),
+  });
+  backend.bucketScan('lease', undefined, undefined, (_key, value) => {
+    if (!lessor.recover(Buffer.from(value)))
+      throw new FatalError(ExitCode.backendCorrupt, 'a stored lease does not parse');
+    return true;
+  });
+  backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => lessor.attach(leaseHi, leaseLo, key, start, end));
+  return lessor;
+}
+
+function openRaft(
+  options: BootstrapOptions,
+  id: bigint,
+  replay: WalReplay,
+  backend: Backend,
+): { raft: RawNode; storage: MemoryStorage } {
+  const { config, logger, random } = options;
+  const confState = readConfState(backend);
+  const storage = new MemoryStorage(confState);
+  if (replay.start.index > 0) {
+    storage.applySnapshot({ meta: { confState, index: replay.start.index, term: replay.start.term }, data: NO_BYTES });
+  }
+  storage.append(replay.entries);
+  const { hardState } = replay;
+  // What the database holds was committed, even if the log's last note of the commit index is older.
+  storage.setHardState({ ...hardState, commit: Math.max(hardState.commit, backend.consistentIndex) });
+  const raft = new RawNode({
+    id,
+    electionTick: config.electionTickCount,
+    heartbeatTick: 1,
+    storage,
+    applied: backend.consistentIndex,
+    maxSizePerMessage: 1024 * 1024,
+    maxCommittedSizePerReady: Infinity,
+    maxUncommittedEntriesSize: raftUncommittedBytesMax,
+    maxInflightMessages: 512,
+    maxInflightBytes: Infinity,
+    checkQuorum: true,
+    preVote: config.preVote,
+    readOnlyOption: ReadOnlyOption.safe,
+    random: (n) => random.below(n),
+    logger: {
+      debugEnabled: false,
+      debug: (line) => logger.debug('raft/raft.ts', line),
+      info: (line) => logger.info('raft/raft.ts', line),
+      warn: (line) => logger.warn('raft/raft.ts', line),
+    },
+    disableProposalForwarding: false,
+    decodeConfChange,
+  });
+  return { raft, storage };
+}
+
+function readConfState(backend: Backend): ConfState {
+  const bytes = backend.bucketGet('meta', MetaKey.confState);
+  if (bytes === undefined) return EMPTY_CONF_STATE;
+  const confState = decodeConfState(bytes);
+  if (confState === null) throw new FatalError(ExitCode.backendCorrupt, "the database's confState does not parse");
+  return confState;
+}
+
+function decodeConfChange(entry: Entry): ConfChangeV2 | null {
+  if (entry.type !== EntryType.confChange) return null;
+  const change = decode(ConfChange, entry.data);
+  if (change === undefined) return null;
+  const type = (change.type ?? 0) as ConfChangeType;
+  return confChangeAsV2({ type, nodeId: change.nodeId ?? 0n, context: change.context ?? NO_BYTES });
+}
+
+function logStart({ logger, config }: BootstrapOptions, member: Member, isNew: boolean): void {
+  const { parts } = member;
+  logger.info('server/bootstrap.ts', isNew ? 'starting local member' : 'restarting local member', {
+    'cluster-id': parts.cluster.id.toString(16),
+    'local-member-id': parts.id.toString(16),
+    'commit-index': parts.raft.committedIndex,
+    'applied-index': parts.backend.consistentIndex,
+    'current-revision': parts.store.currentRevision,
+    'data-dir': config.dataDir,
+  });
+}

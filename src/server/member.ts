@@ -1,0 +1,580 @@
+// The member: takes proposals and reads, drives raft, the WAL and the state machine, and answers. One loop, run once a turn for
+// everything that the turn brought: propose → append → sync → apply → answer. The loop never waits for the disk longer than
+// walWaitMs; beyond it goes on by the WAL's message. Building all of this at start is bootstrap.ts.
+
+import { type AlarmStore, alarmText } from '../apply/alarms.ts';
+import type { Applier } from '../apply/applier.ts';
+import type { Backend } from '../backend/backend.ts';
+import { assert } from '../base/assert.ts';
+import { failpoint } from '../base/failpoint.ts';
+import type { Lease, Lessor } from '../lease/lessor.ts';
+import {
+  applyGapMax,
+  backendLimits,
+  leaseCheckpointsMax,
+  leaseTickMs,
+  logCompactionSlack,
+  readCatchUpMs,
+  requestTimeoutBaseMs,
+  walWaitMs,
+} from '../limits.ts';
+import { type Cluster, type Member as ClusterMember, memberFromJson } from '../membership/cluster.ts';
+import type { Store } from '../mvcc/store.ts';
+import type { WatchHub } from '../mvcc/watch-hub.ts';
+import {
+  AlarmAction,
+  AlarmRequest,
+  AlarmType,
+  ClusterMemberAttrSetRequest,
+  ClusterVersionSetRequest,
+  LeaseCheckpointRequest,
+  LeaseRevokeRequest,
+} from '../proto/etcdserverpb.ts';
+import { encodeInternalRequest, InternalRequest, RequestField } from '../proto/internal-request.ts';
+import { decode, encode } from '../proto/message.ts';
+import { ConfChange } from '../proto/raftpb.ts';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import type { MemoryStorage } from '../raft/memory-storage.ts';
+import { ProposeStatus } from '../raft/propose.ts';
+import type { RawNode, Ready } from '../raft/raw-node.ts';
+import {
+  type ConfChangeSingle,
+  ConfChangeType,
+  type ConfState,
+  type Entry,
+  EntryType,
+  NONE,
+  RaftState,
+} from '../raft/types.ts';
+import { encodeConfState, MetaKey } from '../snapshot/schema.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Wal } from '../wal/wal.ts';
+import type { CompactionHashes } from './compaction-hashes.ts';
+import { PendingProposals, type Waiter } from './pending.ts';
+import type { ResponseHeaderEncoder } from './response-header.ts';
+
+export interface MemberParts {
+  readonly id: bigint;
+  readonly name: string;
+  readonly clientUrls: readonly string[];
+  readonly raft: RawNode;
+  readonly storage: MemoryStorage;
+  readonly wal: Wal;
+  readonly backend: Backend;
+  readonly store: Store;
+  readonly hub: WatchHub;
+  readonly lessor: Lessor;
+  readonly cluster: Cluster;
+  readonly alarms: AlarmStore;
+  readonly applier: Applier;
+  readonly compactionHashes: CompactionHashes;
+  readonly header: ResponseHeaderEncoder;
+  readonly logger: Logger;
+  readonly counters: MemberCounters;
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+  readonly electionMs: number;
+  readonly quotaBytes: number;
+  readonly requestBytesMax: number;
+  readonly catchUpEntries: number;
+  /** Version of the cluster that a new one is set to, e.g. 3.7.0. */
+  readonly clusterVersion: string;
+  /** Writes out what the answers left in the connections' buffers. */
+  readonly flushConnections: () => void;
+  /** Schedules run() for the end of this turn of the event loop. */
+  readonly schedule: (run: () => void) => void;
+}
+
+/** Plain numbers and hooks, read at scrape. */
+export interface MemberCounters {
+  leaderChanges: number;
+  proposalsFailed: number;
+  slowApplies: number;
+  readIndexesFailed: number;
+  observeApply(field: number, succeeded: boolean, seconds: number): void;
+}
+
+/** A read that waits until it may be answered. */
+export interface ReadWaiter {
+  ready(): void;
+  failed(error: EtcdError): void;
+}
+
+interface WaitingRead {
+  readonly waiter: ReadWaiter;
+  readonly sinceMs: number;
+}
+
+const NO_READS: readonly WaitingRead[] = [];
+
+export class Member {
+  readonly parts: MemberParts;
+  readonly pending: PendingProposals = new PendingProposals();
+
+  private readonly request = new InternalRequest();
+  private proposals: Buffer[] = [];
+  private scheduled = false;
+  private running = false;
+  private stopping = false;
+  private idCounter: number;
+  private readonly idPrefix: number;
+  /** Readies that were written: persisted up to `sequence` once `ticket` is durable. */
+  private readonly unpersisted: { ticket: number; sequence: number }[] = [];
+  private lastTicket = 0;
+  private newReads: WaitingRead[] = [];
+  /** Reads by the context of their ReadIndex round. */
+  private readonly readRounds = new Map<number, readonly WaitingRead[]>();
+  private readRound = 0;
+  /** Confirmed reads that wait for the state machine, by ascending index. */
+  private readonly confirmedReads: { index: number; reads: readonly WaitingRead[] }[] = [];
+  /** True once an entry of this term is committed: a new leader doesn't know the commit index before. */
+  private committedInTerm = false;
+  private readonly revoking = new Set<bigint>();
+  private lastLeaseTickMs = 0;
+  /** Compactions whose deletes go on, by revision, and who waits for them. */
+  private readonly compactions = new Map<number, (() => void)[]>();
+  private alarmProposed = false;
+  /** The whole cluster is this member: what it has committed is what there is. */
+  private isLoneVoter = false;
+  private onReady: (() => void) | null = null;
+
+  constructor(parts: MemberParts) {
+    this.parts = parts;
+    this.idPrefix = Number(parts.id & 0xffffn);
+    // 40 bits of milliseconds above 8 of counting, so that ids of a restarted member are new ones.
+    this.idCounter = (Math.floor(parts.wallMs()) % 2 ** 40) * 256;
+    parts.header.term = parts.raft.term;
+    parts.backend.onDurable = (index) => this.releaseLog(index);
+  }
+
+  /** Starts the loop; `onReady` is called once the member has published itself, that is, can serve. */
+  start(onReady: () => void): void {
+    this.onReady = onReady;
+    // A lone voter needs no election timeout.
+    const status = this.parts.raft.status();
+    if (status.confState.voters.length === 1 && status.confState.voters[0] === this.parts.id)
+      this.parts.raft.campaign();
+    this.wake();
+  }
+
+  get isLeader(): boolean {
+    return this.parts.raft.isLeader;
+  }
+
+  get leader(): bigint {
+    return this.parts.raft.lead;
+  }
+
+  get appliedIndex(): number {
+    return this.parts.raft.appliedIndex;
+  }
+
+  get term(): number {
+    return this.parts.raft.term;
+  }
+
+  /** etcd's ReqTimeout. */
+  get requestTimeoutMs(): number {
+    return requestTimeoutBaseMs + 2 * this.parts.electionMs;
+  }
+
+  /** Status.errors. */
+  errors(): string[] {
+    const errors = this.parts.alarms.get(AlarmType.none).map(alarmText);
+    return this.leader === NONE ? [etcdErrors.noLeader.message, ...errors] : errors;
+  }
+
+  // --- Proposals ---
+
+  nextId(): number {
+    this.idCounter = (this.idCounter + 1) % 2 ** 48;
+    return this.idCounter;
+  }
+
+  /** A positive id for a lease that its client left unnamed. */
+  newLeaseId(): bigint {
+    const id = (BigInt(this.idPrefix) << 48n) | BigInt(this.nextId());
+    return BigInt.asUintN(63, id);
+  }
+
+  /** Proposes message[start, end) as `field`; `waiter` is called when it is applied, or fails. Returns why it can't be. */
+  propose(field: RequestField, message: Buffer, start: number, end: number, waiter: Waiter): EtcdError | null {
+    if (this.stopping) return etcdErrors.stopped;
+    const { raft, backend, requestBytesMax } = this.parts;
+    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.backlog() > backendLimits.backlogBytesMax) {
+      return etcdErrors.requestTooManyRequests;
+    }
+    const counter = this.nextId();
+    const entry = encodeInternalRequest(field, message, start, end, this.idPrefix, counter);
+    if (entry.length > requestBytesMax) return etcdErrors.requestTooLarge;
+    this.proposals.push(entry);
+    this.pending.add(counter, waiter, this.parts.nowMs());
+    this.wake();
+    return null;
+  }
+
+  /** A request of the server's own. */
+  private proposeOwn(field: RequestField, message: Buffer, then: (error: EtcdError | null) => void): void {
+    const waiter: Waiter = { applied: (applier) => then(applier.error), failed: (error) => then(error) };
+    const error = this.propose(field, message, 0, message.length, waiter);
+    if (error !== null) then(error);
+  }
+
+  /** Raises the no-space alarm through raft, once. */
+  raiseNoSpace(): void {
+    if (this.alarmProposed || this.parts.alarms.has(AlarmType.noSpace)) return;
+    this.alarmProposed = true;
+    this.parts.logger.warn('server/member.ts', 'message exceeded backend quota; raising alarm', {
+      'quota-size-bytes': this.parts.quotaBytes,
+    });
+    const message = encode(AlarmRequest, {
+      action: AlarmAction.activate,
+      memberId: this.parts.id,
+      alarm: AlarmType.noSpace,
+    });
+    this.proposeOwn(RequestField.alarm, message, () => {
+      this.alarmProposed = false;
+    });
+  }
+
+  /** True when a write of `costBytes` would cross the quota. */
+  exceedsQuota(costBytes: number): boolean {
+    return costBytes > 0 && this.parts.backend.sizes().totalBytes + costBytes >= this.parts.quotaBytes;
+  }
+
+  /** Calls `done` when the deletes of the compaction to `revision`, which was applied, are done and durable. */
+  afterCompaction(revision: number, done: () => void): void {
+    const running = this.compactions.get(revision);
+    if (running === undefined) done();
+    else running.push(done);
+  }
+
+  /** For the applier: the deletes begin. */
+  startCompaction(revision: number): void {
+    const waiters: (() => void)[] = [];
+    this.compactions.set(revision, waiters);
+    this.parts.backend.compact(revision, () => {
+      this.compactions.delete(revision);
+      for (const done of waiters) done();
+      this.parts.flushConnections();
+    });
+  }
+
+  // --- Reads ---
+
+  /** Whether a linearizable read may be answered at once: a lone voter that has applied all that it committed. */
+  get canReadNow(): boolean {
+    const { raft } = this.parts;
+    return this.committedInTerm && raft.isLeader && this.isLoneVoter && raft.appliedIndex === raft.committedIndex;
+  }
+
+  /** Calls `waiter` when a linearizable read may be answered. Reads of one turn share one ReadIndex round. */
+  read(waiter: ReadWaiter): void {
+    if (this.stopping) {
+      waiter.failed(etcdErrors.stopped);
+      return;
+    }
+    this.newReads.push({ waiter, sinceMs: this.parts.nowMs() });
+    this.wake();
+  }
+
+  private startReadRound(): void {
+    if (this.newReads.length === 0) return;
+    const round = ++this.readRound;
+    const context = Buffer.allocUnsafe(8);
+    context.writeDoubleBE(round);
+    // Without a leader the reads stay: the next change of state starts their round.
+    if (!this.parts.raft.readIndex(context)) return;
+    this.readRounds.set(round, this.newReads);
+    this.newReads = [];
+  }
+
+  private confirmReads(ready: Ready): void {
+    for (const state of ready.readStates) {
+      const round = state.context.readDoubleBE(0);
+      const reads = this.readRounds.get(round) ?? NO_READS;
+      this.readRounds.delete(round);
+      this.confirmedReads.push({ index: state.index, reads });
+    }
+  }
+
+  private answerReads(): void {
+    const applied = this.parts.raft.appliedIndex;
+    while (this.confirmedReads.length > 0 && this.confirmedReads[0]!.index <= applied) {
+      for (const { waiter } of this.confirmedReads.shift()!.reads) waiter.ready();
+    }
+  }
+
+  /** A round whose leader went away gets no answer: its reads start a new one, with a context of its own (etcd#20418). */
+  private restartReads(): void {
+    for (const reads of this.readRounds.values()) this.newReads.push(...reads);
+    this.readRounds.clear();
+  }
+
+  // --- The loop ---
+
+  /** Has the loop run at the end of this turn. */
+  wake(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    this.parts.schedule(this.run);
+  }
+
+  private readonly run = (): void => {
+    this.scheduled = false;
+    if (this.running) return;
+    this.running = true;
+    const { raft, wal } = this.parts;
+    this.submit();
+    this.startReadRound();
+    do {
+      while (raft.hasReady()) this.handle(raft.ready());
+      // A stalled disk must not stop the loop: after walWaitMs the rest comes by the WAL's message.
+      if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, walWaitMs)) break;
+    } while (raft.hasReady());
+    this.answerReads();
+    this.parts.hub.flush();
+    if (this.parts.hub.hasCatchUp && this.parts.hub.catchUp()) this.wake();
+    this.parts.flushConnections();
+    this.running = false;
+  };
+
+  private submit(): void {
+    if (this.proposals.length === 0) return;
+    const result = this.parts.raft.proposeBatch(this.proposals);
+    // Dropped ones stay pending: their time-out answers them, as etcd answers those whose entry was lost.
+    if (result.status === ProposeStatus.dropped) this.parts.counters.proposalsFailed += this.proposals.length;
+    this.proposals = [];
+  }
+
+  private handle(ready: Ready): void {
+    const { raft, wal, storage } = this.parts;
+    if (ready.softState !== null) this.noteLeader(ready.softState.lead, ready.softState.state);
+    assert(ready.snapshot === null, 'a snapshot from a peer without peers');
+    if (ready.hardState !== null || ready.entries.length > 0) {
+      failpoint('raftBeforeSave');
+      storage.append(ready.entries);
+      wal.append(ready.hardState, ready.entries);
+      if (ready.mustSync) this.lastTicket = wal.sync(this.onDurable);
+      failpoint('raftAfterSave');
+    }
+    if (ready.sequence > 0) {
+      if (wal.durableTicket >= this.lastTicket && this.unpersisted.length === 0) raft.persisted(ready.sequence);
+      else this.unpersisted.push({ ticket: this.lastTicket, sequence: ready.sequence });
+    }
+    this.confirmReads(ready);
+    if (ready.committedEntries.length > 0) this.applyAll(ready.committedEntries);
+  }
+
+  private readonly onDurable = (ticket: number): void => {
+    const { unpersisted } = this;
+    let sequence = 0;
+    while (unpersisted.length > 0 && unpersisted[0]!.ticket <= ticket) sequence = unpersisted.shift()!.sequence;
+    if (sequence > 0) this.parts.raft.persisted(sequence);
+    if (!this.running) this.wake();
+  };
+
+  private noteLeader(lead: bigint, state: RaftState): void {
+    const { header, raft, logger, lessor, counters, id } = this.parts;
+    header.term = raft.term;
+    this.committedInTerm = false;
+    if (lead !== NONE) {
+      counters.leaderChanges++;
+      logger.info('server/member.ts', 'raft.node: elected leader', {
+        'local-member-id': id.toString(16),
+        leader: lead.toString(16),
+        term: raft.term,
+      });
+    }
+    this.restartReads();
+    if (state !== RaftState.leader) lessor.demote();
+  }
+
+  // --- Apply ---
+
+  private applyAll(entries: readonly Entry[]): void {
+    for (let i = 0; i < entries.length; i++) this.applyOne(entries[i]!);
+    const last = entries[entries.length - 1]!;
+    const { raft } = this.parts;
+    raft.applied(last.index);
+    // The first change of a new cluster made this member its only voter.
+    if (this.isLoneVoter && raft.lead === NONE && raft.state === RaftState.follower) raft.campaign();
+    this.compactLog();
+  }
+
+  private applyOne(entry: Entry): void {
+    const { backend } = this.parts;
+    assert(entry.index === backend.consistentIndex + 1, 'entries are applied in order, each once');
+    if (entry.type === EntryType.normal) {
+      if (entry.data.length === 0) this.applyEmpty(entry);
+      else this.applyRequest(entry);
+    } else this.applyConfChange(entry);
+    backend.endApply(entry.index, entry.term);
+  }
+
+  /** The entry that a new leader appends: everything of older terms is applied now. */
+  private applyEmpty(entry: Entry): void {
+    const { raft, lessor, electionMs } = this.parts;
+    if (entry.term !== raft.term) return;
+    this.committedInTerm = true;
+    if (!raft.isLeader) return;
+    lessor.promote(electionMs);
+    this.publish();
+  }
+
+  private applyRequest(entry: Entry): void {
+    const { applier, counters, nowMs } = this.parts;
+    const { request } = this;
+    assert(request.parse(entry.data, 0, entry.data.length), 'a committed entry does not parse');
+    const startMs = nowMs();
+    applier.apply(request, entry.data);
+    counters.observeApply(request.field, applier.error === null, (nowMs() - startMs) / 1000);
+    if (request.field === RequestField.clusterVersionSet) this.noteClusterVersion();
+    if (applier.crossedQuota) this.raiseNoSpace();
+    if (request.idPrefix !== this.idPrefix) return;
+    const waiter = this.pending.take(request.idCounter);
+    if (waiter === undefined) return;
+    // etcd applies the write that crosses the quota and answers it with the error all the same.
+    if (applier.crossedQuota && applier.error === null) applier.error = etcdErrors.noSpace;
+    waiter.applied(applier);
+  }
+
+  private noteClusterVersion(): void {
+    const { backend, cluster, logger } = this.parts;
+    backend.bucketPut('meta', MetaKey.storageVersion, Buffer.from(cluster.version!));
+    logger.info('server/member.ts', 'set initial cluster version', {
+      'cluster-id': cluster.id.toString(16),
+      'local-member-id': this.parts.id.toString(16),
+      'cluster-version': cluster.version!.split('.').slice(0, 2).join('.'),
+    });
+  }
+
+  private applyConfChange(entry: Entry): void {
+    const { backend, raft, cluster } = this.parts;
+    assert(entry.type === EntryType.confChange, 'etcd proposes no ConfChangeV2');
+    const change = decode(ConfChange, entry.data);
+    assert(change !== undefined, 'a committed membership change does not parse');
+    const nodeId = change.nodeId ?? 0n;
+    const context = change.context ?? Buffer.alloc(0);
+    const type = (change.type ?? 0) as ConfChangeType;
+    if (type === ConfChangeType.addNode || type === ConfChangeType.addLearnerNode) {
+      const member: ClusterMember | undefined = memberFromJson(context.toString());
+      assert(member !== undefined && member.id === nodeId, 'a membership change has no member');
+      cluster.add(member);
+    } else if (type === ConfChangeType.removeNode) cluster.remove(nodeId);
+    else {
+      const member = memberFromJson(context.toString());
+      assert(member !== undefined, 'a membership change has no member');
+      cluster.updatePeerUrls(nodeId, member.peerUrls);
+    }
+    const single: ConfChangeSingle = { type, nodeId };
+    const confState = raft.applyConfChange({ transition: 0, changes: [single], context });
+    backend.bucketPut('meta', MetaKey.confState, encodeConfState(confState));
+    this.noteConfState(confState);
+  }
+
+  private noteConfState(confState: ConfState): void {
+    const { voters, votersOutgoing } = confState;
+    // A lone voter needs nobody's answer, and at start no election timeout.
+    this.isLoneVoter = voters.length === 1 && voters[0] === this.parts.id && votersOutgoing.length === 0;
+  }
+
+  /** Makes name and client URLs known to the cluster; the first time, its version too. */
+  private publish(): void {
+    const { id, name, clientUrls, cluster, clusterVersion, logger } = this.parts;
+    const attributes = { memberId: id, memberAttributes: { name, clientUrls } };
+    this.proposeOwn(RequestField.clusterMemberAttrSet, encode(ClusterMemberAttrSetRequest, attributes), (error) => {
+      if (error !== null) {
+        logger.warn('server/member.ts', 'failed to publish local member to cluster through raft', {
+          'local-member-id': id.toString(16),
+          error: error.message,
+        });
+        if (!this.stopping) this.publish();
+        return;
+      }
+      logger.info('server/member.ts', 'published local member to cluster through raft', {
+        'local-member-id': id.toString(16),
+        'cluster-id': cluster.id.toString(16),
+      });
+      const onReady = this.onReady;
+      this.onReady = null;
+      onReady?.();
+    });
+    if (cluster.version !== undefined) return;
+    this.proposeOwn(
+      RequestField.clusterVersionSet,
+      encode(ClusterVersionSetRequest, { ver: clusterVersion }),
+      (error) => {
+        if (error !== null)
+          logger.warn('server/member.ts', 'failed to set the cluster version', { error: error.message });
+      },
+    );
+  }
+
+  /** Entries behind the applied ones stay for followers that lag; what is older leaves memory now and then. */
+  private compactLog(): void {
+    const { storage, raft, catchUpEntries } = this.parts;
+    const keepFrom = raft.appliedIndex - catchUpEntries;
+    if (keepFrom - storage.firstIndex() > logCompactionSlack) storage.compact(keepFrom);
+  }
+
+  private releaseLog(durableIndex: number): void {
+    const { wal, catchUpEntries } = this.parts;
+    if (!this.stopping) wal.release(Math.max(0, durableIndex - catchUpEntries));
+  }
+
+  // --- Time ---
+
+  /** One raft tick. */
+  tick(): void {
+    const { raft, nowMs } = this.parts;
+    raft.tick();
+    const now = nowMs();
+    const expired = this.pending.expire(now - this.requestTimeoutMs, etcdErrors.timeout);
+    this.parts.counters.proposalsFailed += expired;
+    this.expireReads(now - readCatchUpMs - this.requestTimeoutMs);
+    if (now - this.lastLeaseTickMs >= leaseTickMs) {
+      this.lastLeaseTickMs = now;
+      this.tickLeases();
+    }
+    if (raft.hasReady() || this.newReads.length > 0 || this.parts.hub.hasCatchUp) this.wake();
+  }
+
+  private expireReads(beforeMs: number): void {
+    while (this.newReads.length > 0 && this.newReads[0]!.sinceMs < beforeMs) {
+      this.newReads.shift()!.waiter.failed(etcdErrors.timeout);
+      this.parts.counters.readIndexesFailed++;
+    }
+  }
+
+  private tickLeases(): void {
+    const { lessor } = this.parts;
+    for (const lease of lessor.takeExpired()) this.revokeExpired(lease);
+    const checkpoints = lessor.takeCheckpoints(leaseCheckpointsMax);
+    if (checkpoints.length === 0) return;
+    this.proposeOwn(RequestField.leaseCheckpoint, encode(LeaseCheckpointRequest, { checkpoints }), () => {});
+  }
+
+  private revokeExpired(lease: Lease): void {
+    if (this.revoking.has(lease.id)) return;
+    this.revoking.add(lease.id);
+    this.proposeOwn(RequestField.leaseRevoke, encode(LeaseRevokeRequest, { id: lease.id }), (error) => {
+      this.revoking.delete(lease.id);
+      if (error !== null && error !== etcdErrors.leaseNotFound) this.parts.lessor.retry(lease);
+    });
+  }
+
+  /** Refuses new requests, makes all that was acknowledged durable in the backend, closes the files. */
+  stop(done: () => void): void {
+    this.stopping = true;
+    this.pending.expire(Infinity, etcdErrors.stopped);
+    for (const { waiter } of this.newReads) waiter.failed(etcdErrors.stopped);
+    this.newReads = [];
+    this.parts.flushConnections();
+    const { backend, wal } = this.parts;
+    backend.close(() => {
+      wal.close();
+      done();
+    });
+  }
+}

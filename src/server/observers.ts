@@ -1,0 +1,126 @@
+// Where the parts' measurements become etcd's metrics: one small object for each observer interface, filled here alone.
+
+import type { BackendObserver } from '../backend/backend.ts';
+import type { WalObserver } from '../io/wal-writer.ts';
+import type { LeaseCounters } from '../lease/lessor.ts';
+import { RequestField } from '../proto/internal-request.ts';
+import type { Histogram } from '../telemetry/histogram.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Member, MemberCounters } from './member.ts';
+
+export function walObserver({ disk }: Metrics): WalObserver {
+  return {
+    write: (seconds, bytes) => {
+      disk.walWrite.observe(seconds);
+      disk.walWriteBytes += bytes;
+    },
+    fsync: (seconds) => disk.walFsync.observe(seconds),
+  };
+}
+
+export function backendObserver({ disk, mvcc }: Metrics, wallMs: () => number): BackendObserver {
+  return {
+    commit: (durationMs) => {
+      disk.backendCommit.observe(durationMs / 1000);
+      disk.backendCommitWrite.observe(durationMs / 1000);
+    },
+    compaction: (durationMs) => {
+      mvcc.dbCompactionTotal.observe(durationMs);
+      mvcc.compactionLast = Math.floor(wallMs() / 1000);
+    },
+    compactedRows: (count) => {
+      mvcc.compactedKeys += count;
+    },
+    defrag: (durationMs) => disk.backendDefrag.observe(durationMs / 1000),
+    hash: (durationMs) => mvcc.hashRevision.observe(durationMs / 1000),
+  };
+}
+
+export function leaseCounters({ lease }: Metrics): LeaseCounters {
+  return {
+    granted: 0,
+    renewed: 0,
+    revoked: 0,
+    expired: 0,
+    observeTtl(seconds: number): void {
+      lease.ttl.observe(seconds);
+    },
+  };
+}
+
+/** etcd's names of the requests, by their field in the entry. */
+const operationNames: ReadonlyMap<number, string> = new Map([
+  [RequestField.range, 'Range'],
+  [RequestField.put, 'Put'],
+  [RequestField.deleteRange, 'DeleteRange'],
+  [RequestField.txn, 'Txn'],
+  [RequestField.compaction, 'Compaction'],
+  [RequestField.leaseGrant, 'LeaseGrant'],
+  [RequestField.leaseRevoke, 'LeaseRevoke'],
+  [RequestField.alarm, 'Alarm'],
+  [RequestField.leaseCheckpoint, 'LeaseCheckpoint'],
+  [RequestField.clusterVersionSet, 'ClusterVersionSet'],
+  [RequestField.clusterMemberAttrSet, 'ClusterMemberAttrSet'],
+  [RequestField.downgradeInfoSet, 'DowngradeInfoSet'],
+  [RequestField.downgradeVersionTest, 'unknown'],
+]);
+
+export function memberCounters({ server }: Metrics): MemberCounters {
+  // Two histograms a request kind, found by number: no label is built on the hot path.
+  const byField = new Map<number, { readonly ok: Histogram; readonly failed: Histogram }>();
+  for (const [field, name] of operationNames) {
+    byField.set(field, {
+      ok: server.applyDuration.with('v3', name, 'true'),
+      failed: server.applyDuration.with('v3', name, 'false'),
+    });
+  }
+  return {
+    leaderChanges: 0,
+    proposalsFailed: 0,
+    slowApplies: 0,
+    readIndexesFailed: 0,
+    observeApply(field: number, succeeded: boolean, seconds: number): void {
+      const histograms = byField.get(field);
+      if (histograms !== undefined) (succeeded ? histograms.ok : histograms.failed).observe(seconds);
+    },
+  };
+}
+
+/** Copies the numbers that live in the parts into the metrics before each scrape. */
+export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCounters): void {
+  const { server, mvcc, lease } = metrics;
+  const { raft, store, hub, backend, cluster, quotaBytes } = member.parts;
+  const sizes = backend.sizes();
+  server.hasLeader = member.leader === 0n ? 0 : 1;
+  server.isLeader = member.isLeader ? 1 : 0;
+  server.isLearner = raft.isLearner ? 1 : 0;
+  server.leaderChanges = member.parts.counters.leaderChanges;
+  server.proposalsCommitted = raft.committedIndex;
+  server.proposalsApplied = raft.appliedIndex;
+  server.proposalsPending = member.pending.count;
+  server.proposalsFailed = member.parts.counters.proposalsFailed;
+  server.slowApplies = member.parts.counters.slowApplies;
+  server.readIndexesFailed = member.parts.counters.readIndexesFailed;
+  server.quotaBytes = quotaBytes === Infinity ? -1 : quotaBytes;
+  server.leasesExpired = counters.expired;
+  server.clusterVersion.clear();
+  if (cluster.version !== undefined) {
+    server.clusterVersion.with(cluster.version.split('.').slice(0, 2).join('.')).value = 1;
+  }
+  lease.granted = counters.granted;
+  lease.renewed = counters.renewed;
+  lease.revoked = counters.revoked;
+  mvcc.put = store.counters.put;
+  mvcc.delete = store.counters.delete;
+  mvcc.range = store.counters.range;
+  mvcc.txn = store.counters.txn;
+  mvcc.putBytes = store.counters.totalPutBytes;
+  mvcc.keys = backend.index.liveKeyCount();
+  mvcc.currentRevision = store.currentRevision;
+  mvcc.compactRevision = store.compactRevision;
+  mvcc.dbTotalBytes = sizes.totalBytes;
+  mvcc.dbInUseBytes = sizes.inUseBytes;
+  mvcc.watchers = hub.watcherCount;
+  mvcc.slowWatchers = hub.unsyncedCount;
+  mvcc.events = hub.eventsTotal;
+}

@@ -1,0 +1,48 @@
+// Proposals of this member that wait for their entry to be applied, by the counter of the request's id. Bounded by the number
+// of calls that the transport admits; the oldest come first, so expiry looks at the front alone.
+
+import type { Applier } from '../apply/applier.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
+
+/** Whoever proposed. Exactly one of the two is called, once. */
+export interface Waiter {
+  /** In the turn of the apply: `applier` holds the answer until it returns. */
+  applied(applier: Applier): void;
+  failed(error: EtcdError): void;
+}
+
+interface Pending {
+  readonly waiter: Waiter;
+  readonly sinceMs: number;
+}
+
+export class PendingProposals {
+  private readonly byCounter = new Map<number, Pending>();
+
+  get count(): number {
+    return this.byCounter.size;
+  }
+
+  add(counter: number, waiter: Waiter, nowMs: number): void {
+    this.byCounter.set(counter, { waiter, sinceMs: nowMs });
+  }
+
+  take(counter: number): Waiter | undefined {
+    const pending = this.byCounter.get(counter);
+    if (pending === undefined) return undefined;
+    this.byCounter.delete(counter);
+    return pending.waiter;
+  }
+
+  /** Fails those that were proposed before `beforeMs`; returns how many. */
+  expire(beforeMs: number, error: EtcdError): number {
+    let expired = 0;
+    for (const [counter, pending] of this.byCounter) {
+      if (pending.sinceMs >= beforeMs) break;
+      this.byCounter.delete(counter);
+      pending.waiter.failed(error);
+      expired++;
+    }
+    return expired;
+  }
+}
