@@ -28,7 +28,7 @@ const imports: Readonly<Record<string, readonly string[]>> = {
   membership: ['backend', 'proto', 'snapshot'],
   apply: ['mvcc', 'lease', 'membership', 'proto'],
   server: ['raft', 'wal', 'snapshot', 'backend', 'mvcc', 'lease', 'membership', 'apply', 'proto', 'io', 'config'],
-  rpc: ['grpc', 'server', 'apply', 'mvcc', 'backend', 'proto'],
+  rpc: ['grpc', 'server', 'apply', 'mvcc', 'backend', 'snapshot', 'proto'],
   admin: ['rpc', 'server', 'proto'],
   cli: ['config', 'proto', 'snapshot', 'wal', 'io', 'backend'],
 };

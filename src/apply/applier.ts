@@ -49,7 +49,7 @@ export class Applier {
   error: EtcdError | null = null;
   readonly body: ByteWriter = new ByteWriter();
   revision = 0;
-  /** Set when the last request crossed the quota: the no-space alarm has to be proposed. */
+  /** Set when the last request succeeded but crossed the quota: the no-space alarm has to be proposed. */
   crossedQuota = false;
 
   private readonly options: ApplierOptions;
@@ -153,6 +153,7 @@ export class Applier {
     store.begin();
     this.error = this.txns.checkPut(put);
     if (this.error === null) this.txns.put(put, this.body);
+    else this.crossedQuota = false;
     store.end();
     this.revision = store.currentRevision;
   }
@@ -169,14 +170,16 @@ export class Applier {
     store.begin();
     this.error = this.txns.run(txn, this.body);
     assert(this.error === null || store.changes.length === 0, 'a txn failed after its first write');
+    if (this.error !== null) this.crossedQuota = false;
     store.end();
     this.revision = store.currentRevision;
   }
 
-  /** A Txn of ranges alone, outside raft: only reads, so no entry and no transaction. */
+  /** A Txn of ranges alone, outside raft: only reads, so no entry and no transaction; as in etcd no alarm stops it. */
   readTxn(txn: TxnRequest, out: ByteWriter): EtcdError | null {
-    if (this.isCorrupt) return etcdErrors.corrupt;
-    return this.txns.run(txn, out);
+    const error = this.txns.run(txn, out);
+    this.options.store.noteTransaction();
+    return error;
   }
 
   private deleteRange(buffer: Buffer, start: number, end: number): void {
@@ -204,7 +207,10 @@ export class Applier {
       return;
     }
     this.error = this.options.store.compact(revision);
-    if (this.error === null) this.options.onCompact(revision);
+    if (this.error !== null) return;
+    // etcd reads the revision of the answer by a range.
+    this.options.store.noteRange();
+    this.options.onCompact(revision);
   }
 
   private leaseGrant(request: Message<typeof LeaseGrantRequest>): void {
@@ -214,6 +220,7 @@ export class Applier {
     this.markQuota(LEASE_COST_BYTES);
     const lease = this.options.lessor.grant(request.id, request.ttl);
     if ('code' in lease) {
+      this.crossedQuota = false;
       this.error = lease;
       return;
     }
@@ -235,10 +242,14 @@ export class Applier {
     }
     // All attached keys go in one revision, in the order of their bytes.
     store.begin();
-    for (const key of lessor.sortedKeys(lease)) store.deleteKey(key);
-    lessor.revoked(lease);
+    for (const key of lessor.sortedKeys(lease)) {
+      store.noteDelete();
+      store.deleteKey(key);
+    }
     store.end();
     this.revision = store.currentRevision;
+    // Last: it calls those who wait for the lease's end.
+    lessor.revoked(lease);
   }
 
   private alarm(request: Message<typeof AlarmRequest>): void {

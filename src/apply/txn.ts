@@ -64,6 +64,7 @@ export class TxnRunner {
     this.step = 0;
     const error = this.check(txn);
     if (error !== null) return error;
+    if (this.store.isWriting) this.store.noteTransaction();
     this.step = 0;
     return this.execute(txn, out);
   }
@@ -75,6 +76,7 @@ export class TxnRunner {
   }
 
   private holds(compare: Compare): boolean {
+    this.store.noteRange();
     const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd } = compare;
     if (rangeEndStart === rangeEndEnd) {
       if (this.store.current(buffer, keyStart, keyEnd, this.row)) return this.holdsFor(compare, this.row);
@@ -118,6 +120,7 @@ export class TxnRunner {
 
   checkPut(put: PutRequest): EtcdError | null {
     if (put.hasLease && !this.leases.has(put.leaseHigh, put.leaseLow)) return etcdErrors.leaseNotFound;
+    if (readsPrevious(put)) this.store.noteRange();
     if (put.ignoreValue || put.ignoreLease) {
       if (!this.store.current(put.buffer, put.keyStart, put.keyEnd, this.row)) return etcdErrors.keyNotFound;
     }
@@ -147,6 +150,7 @@ export class TxnRunner {
     } else if (op instanceof PutRequest) {
       const member = out.openMessage(0x12);
       writeRevisionHeader(out, this.store.currentRevision + 1);
+      if (readsPrevious(op)) this.store.noteRange();
       this.put(op, out);
       out.closeMessage(member);
     } else if (op instanceof DeleteRangeRequest) {
@@ -167,7 +171,7 @@ export class TxnRunner {
   /** Puts (checked before); appends PutResponse's prev_kv (2). */
   put(put: PutRequest, out: ByteWriter): void {
     const { buffer, keyStart, keyEnd } = put;
-    if (!put.prevKv && !put.ignoreValue && !put.ignoreLease) {
+    if (!readsPrevious(put)) {
       this.store.put(buffer, keyStart, keyEnd, buffer, put.valueStart, put.valueEnd, put.leaseHigh, put.leaseLow);
       return;
     }
@@ -194,6 +198,8 @@ export class TxnRunner {
   /** Deletes; appends DeleteRangeResponse's header (with the revision, when `withHeader`), deleted (2) and prev_kvs (3). */
   deleteRange(request: DeleteRangeRequest, out: ByteWriter, withHeader: boolean): void {
     const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd } = request;
+    if (request.prevKv) this.store.noteRange();
+    this.store.noteDelete();
     const keys = this.store.liveKeys(buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd);
     if (withHeader) {
       const changes = keys.length > 0 || this.store.changes.length > 0;
@@ -209,6 +215,10 @@ export class TxnRunner {
       this.store.deleteKey(key);
     }
   }
+}
+
+function readsPrevious(put: PutRequest): boolean {
+  return put.prevKv || put.ignoreValue || put.ignoreLease;
 }
 
 function writeRevisionHeader(out: ByteWriter, revision: number): void {

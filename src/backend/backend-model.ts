@@ -3,6 +3,7 @@
 // server.
 
 import assert from 'node:assert/strict';
+import type { Random } from '../io/random.ts';
 import { keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
 import { type BucketName, encodeRevisionKey } from '../snapshot/schema.ts';
@@ -156,6 +157,7 @@ function applyTxn(backend: Backend, changes: readonly Change[]): void {
 
 /** Compares everything that the engine answers with the model. `exact`: no compaction is under way. */
 export function checkAgainst(backend: Backend, model: Model, exact: boolean): void {
+  backend.checkInvariants();
   assert.equal(backend.consistentIndex, model.index, 'consistent index');
   assert.equal(Math.max(1, backend.currentRevision), model.revision, 'current revision');
   assert.equal(backend.compactRevision, model.compactRevision, 'compact revision');
@@ -211,7 +213,11 @@ function checkReads(backend: Backend, model: Model): void {
       found.push({ key: key.toString('latin1', start, end), main: state.main, sub: state.sub, ordinal: state.ordinal });
       return true;
     });
-    assert.deepEqual(found.map((f) => f.key), [...wanted.keys()].sort(), `keys at ${revision}`);
+    assert.deepEqual(
+      found.map((f) => f.key),
+      [...wanted.keys()].sort(),
+      `keys at ${revision}`,
+    );
     for (const { key, main, sub, ordinal } of found) {
       const row = wanted.get(key)!;
       assert.deepEqual([main, sub], [row.main, row.sub], `revision of ${key}`);
@@ -223,32 +229,32 @@ function checkReads(backend: Backend, model: Model): void {
 
 /** Draws operations from a small key space, so that keys are written, deleted and made again often. */
 export class OperationSource {
-  private readonly random: () => number;
+  private readonly random: Random;
   private readonly keyCount: number;
 
-  constructor(random: () => number, keyCount = 40) {
+  constructor(random: Random, keyCount = 40) {
     this.random = random;
     this.keyCount = keyCount;
   }
 
   next(model: Model): Operation {
-    const roll = this.random();
+    const roll = this.random.float();
     if (roll < 0.06 && model.revision > model.compactRevision + 1) {
       const span = model.revision - model.compactRevision;
-      return { kind: 'compact', revision: model.compactRevision + 1 + Math.floor(this.random() * span) };
+      return { kind: 'compact', revision: model.compactRevision + 1 + Math.floor(this.random.float() * span) };
     }
     if (roll < 0.2) {
-      const bucket = (['lease', 'auth', 'members'] as const)[Math.floor(this.random() * 3)]!;
-      const value = this.random() < 0.4 ? null : `v${Math.floor(this.random() * 1000)}`;
-      return { kind: 'bucket', bucket, key: `b${Math.floor(this.random() * 9)}`, value };
+      const bucket = (['lease', 'auth', 'members'] as const)[Math.floor(this.random.float() * 3)]!;
+      const value = this.random.float() < 0.4 ? null : `v${Math.floor(this.random.float() * 1000)}`;
+      return { kind: 'bucket', bucket, key: `b${Math.floor(this.random.float() * 9)}`, value };
     }
     const changes: Change[] = [];
     const keys = new Set<string>();
-    const count = this.random() < 0.8 ? 1 : 1 + Math.floor(this.random() * 5);
-    for (let i = 0; i < count; i++) keys.add(`k${Math.floor(this.random() * this.keyCount)}`);
+    const count = this.random.float() < 0.8 ? 1 : 1 + Math.floor(this.random.float() * 5);
+    for (let i = 0; i < count; i++) keys.add(`k${Math.floor(this.random.float() * this.keyCount)}`);
     for (const key of keys) {
-      const length = this.random() < 0.02 ? 3000 : Math.floor(this.random() * 60);
-      changes.push({ key, value: this.random() < 0.3 ? null : 'x'.repeat(length) });
+      const length = this.random.float() < 0.02 ? 3000 : Math.floor(this.random.float() * 60);
+      changes.push({ key, value: this.random.float() < 0.3 ? null : 'x'.repeat(length) });
     }
     return { kind: 'txn', changes };
   }

@@ -130,13 +130,17 @@ function end(): void {
   report();
   const flushMs = performance.now();
   backend.close(() => {
-    console.log(`close ${(performance.now() - flushMs).toFixed(0)} ms, all applied after ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
+    console.log(
+      `close ${(performance.now() - flushMs).toFixed(0)} ms, all applied after ${((performance.now() - startedMs) / 1000).toFixed(1)} s`,
+    );
     const openMs = performance.now();
     backend = Backend.open(options);
     const opened = performance.now() - openMs;
-    console.log(`open ${opened.toFixed(0)} ms, keys ${backend.index.liveKeyCount()}, revision ${backend.currentRevision}`);
+    console.log(
+      `open ${opened.toFixed(0)} ms, keys ${backend.index.liveKeyCount()}, revision ${backend.currentRevision}`,
+    );
     cpu = process.cpuUsage();
-    backend.close(() => (process.env["BENCH_KEEP"] ? console.log(path) : rmSync(folder, { recursive: true })));
+    backend.close(() => (process.env['BENCH_KEEP'] ? console.log(path) : rmSync(folder, { recursive: true })));
   });
 }
 turn();

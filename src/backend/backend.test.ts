@@ -7,21 +7,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { FatalError } from '../base/fatal.ts';
 import { SimClock } from '../io/clock.ts';
+import { SeededRandom } from '../io/random.ts';
 import { type BackendLimits, backendLimits, indexLimits } from '../limits.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { Backend, type CompactionHash } from './backend.ts';
 import { applyTo, checkAgainst, Model, type Operation, OperationSource } from './backend-model.ts';
 import { FlusherInline } from './flusher-port.ts';
-
-function randomOf(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 function shrunkLimits(random: () => number): BackendLimits {
   const between = (low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
@@ -96,8 +87,9 @@ function replay(engine: Engine, log: readonly Operation[], acknowledgedDurable: 
 }
 
 function runHistory(seed: number, steps: number): void {
-  const random = randomOf(seed);
-  const source = new OperationSource(random, 5 + Math.floor(random() * 60));
+  const seeded = new SeededRandom(seed);
+  const random = (): number => seeded.float();
+  const source = new OperationSource(seeded, 5 + Math.floor(random() * 60));
   const limits = shrunkLimits(random);
   let engine = new Engine(new MemoryStore(), limits);
   let model = new Model();
@@ -177,6 +169,42 @@ function checkHash(engine: Engine, model: Model, random: () => number): void {
   engine.port.run();
   assert.equal(found, wanted, `hash at ${revision}, compacted at ${compactRevision}`);
 }
+
+test('a crash after any step of flush, merge and compaction', () => {
+  const limits = {
+    ...backendLimits,
+    slabBytes: 4096,
+    commitRows: 3,
+    mergeEntries: 1000,
+    mergeSliceKeys: 1,
+    mergeStepKeys: 1,
+    compactSliceRows: 8,
+  };
+  const put = (key: string): Operation => ({ kind: 'txn', changes: [{ key, value: 'v' }] });
+  const log: Operation[] = [];
+  for (let i = 0; i < 60; i++) log.push(put(`a${i}`));
+  const before = log.length;
+  for (let i = 0; i < 60; i += 2) log.push({ kind: 'txn', changes: [{ key: `a${i}`, value: null }] });
+  for (let i = 0; i < 60; i += 6) log.push(put(`a${i}`));
+  log.push(put('z'), { kind: 'compact', revision: before + 36 });
+  for (let steps = 0; ; steps++) {
+    const store = new MemoryStore();
+    let engine = new Engine(store, backendLimits);
+    for (const operation of log.slice(0, before)) applyTo(engine.backend, operation);
+    engine.backend.close(() => {});
+    engine.port.run();
+    engine = new Engine(store, limits);
+    for (const operation of log.slice(before)) applyTo(engine.backend, operation);
+    engine.clock.advance(200);
+    let done = 0;
+    while (done < steps && engine.port.step()) done++;
+    const settled = done < steps;
+    engine = engine.crashAndStart();
+    const model = replay(engine, log, 0);
+    settle(engine, model);
+    if (settled) return;
+  }
+});
 
 const replayed = process.env['KEELSON_SEED'];
 const firstSeed = replayed === undefined ? Math.floor(Math.random() * 1e9) : Number(replayed);

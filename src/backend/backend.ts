@@ -13,7 +13,7 @@ import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { FatalError } from '../base/fatal.ts';
 import type { Clock, Timer } from '../io/clock.ts';
-import { LmdbEnvironment } from '../io/lmdb.ts';
+import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
 import type { ReadEnvironment, ReadTable } from '../io/table.ts';
 import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
 import {
@@ -27,6 +27,7 @@ import {
   writeRevisionKey,
 } from '../snapshot/schema.ts';
 import { BucketOverlay } from './bucket-overlay.ts';
+import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
@@ -97,7 +98,7 @@ export interface CompactionHash {
   readonly compactRevision: number;
 }
 
-type JobDone = (hash: number, durationMs: number) => void;
+type JobDone = (hash: number, durationMs: number, error: string) => void;
 
 export class Backend {
   readonly index: KeyIndex;
@@ -146,6 +147,8 @@ export class Backend {
   /** Opens or creates the database, in LMDB with a flusher thread. Blocks while it recovers. Throws FatalError. */
   static open(options: BackendOptions): Backend {
     const noSync = options.noSync === true;
+    // A defragmentation that a crash ended before its rename.
+    removeLmdb(defragPath(options.path));
     const environment = new LmdbEnvironment({ path: options.path, noSync });
     // All tables exist before the second thread looks: creating one is a commit.
     for (const name of TABLE_NAMES) environment.table(name);
@@ -440,7 +443,7 @@ export class Backend {
         const done = this.jobs.get(message.id);
         assert(done !== undefined, 'backend: answer to an unknown job');
         this.jobs.delete(message.id);
-        done(message.hash, message.durationMs);
+        done(message.hash, message.durationMs, message.error);
         return;
       }
       case 'swap':
@@ -452,8 +455,7 @@ export class Backend {
         this.fail(new FatalError(message.exitCode, message.message));
         return;
       case 'closed':
-        this.reader.close();
-        this.closing?.();
+        this.endClose();
         return;
     }
   }
@@ -489,6 +491,7 @@ export class Backend {
     this.failure = error;
     for (const waiter of this.flushWaiters.splice(0)) waiter.done(error);
     this.options.onFatal(error);
+    if (this.closing !== null) this.endClose();
   }
 
   // --- maintenance ---
@@ -555,13 +558,13 @@ export class Backend {
     });
   }
 
-  /** Rewrites the file without its free pages, while everything goes on. */
-  defrag(done: () => void): void {
+  /** Rewrites the file without its free pages, while everything goes on. An error leaves the file as it was. */
+  defrag(done: (error: Error | null) => void): void {
     assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
     this.postFlush();
-    this.postJob({ kind: 'defrag' }, 0, (_hash, durationMs) => {
+    this.postJob({ kind: 'defrag' }, 0, (_hash, durationMs, error) => {
       this.observer.defrag(durationMs);
-      done();
+      done(error === '' ? null : new Error(error));
     });
   }
 
@@ -579,6 +582,15 @@ export class Backend {
     this.port.post({ kind: 'job', job: { ...job, id, merges, position: this.rows.position } });
   }
 
+  /** For tests and simulation. */
+  checkInvariants(): void {
+    this.overlay.checkInvariants();
+    assert(this.rows.backlogBytes > 0 || this.overlay.isEmpty, 'backend: bucket changes outlive their flush');
+    assert(this.rows.backlogBytes > 0 || this.rows.firstMain() === Infinity, 'backend: rows outlive their flush');
+    assert(this.mergesBegun - this.mergesDone === (this.index.hasFrozen ? 1 : 0), 'backend: merges miscounted');
+    assert(this.durableIndex <= this.index_, 'backend: durable before it was applied');
+  }
+
   // --- end ---
 
   /** Flushes everything, then lets go of the files. Jobs that have not ended are dropped: compactions resume at the next
@@ -590,8 +602,7 @@ export class Backend {
     this.timer = null;
     this.closing = done;
     if (this.failure !== null) {
-      this.reader.close();
-      done();
+      this.endClose();
       return;
     }
     this.postFlush();
@@ -600,6 +611,11 @@ export class Backend {
     if (small) this.beginMerge();
     this.closeAfterMerges = small ? this.mergesBegun : 0;
     this.continueClose();
+  }
+
+  private endClose(): void {
+    this.reader.close();
+    this.closing?.();
   }
 
   private continueClose(): void {

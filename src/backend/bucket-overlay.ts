@@ -62,6 +62,10 @@ export class BucketOverlay {
     }
   }
 
+  get isEmpty(): boolean {
+    return this.buckets.every((changes) => changes.size === 0);
+  }
+
   checkInvariants(): void {
     for (const changes of this.buckets) {
       let last = 0;

@@ -6,7 +6,7 @@
 
 import { failpoint } from '../base/failpoint.ts';
 import { encodeRevisionKey, MetaKey, writeRevisionKey } from '../snapshot/schema.ts';
-import type { Flusher, RunningJob } from './flusher.ts';
+import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts';
 import { RowHash } from './hash.ts';
 import { compactSlice } from './index-merge.ts';
@@ -20,7 +20,8 @@ interface TouchedBlock {
 }
 
 export class CompactJob implements RunningJob {
-  readonly waiting = false;
+  readonly error = '';
+  readonly holdsCommits = false;
   readonly mustEnd = false;
   private readonly flusher: Flusher;
   private readonly job: JobKind & { kind: 'compact' };
@@ -41,16 +42,11 @@ export class CompactJob implements RunningJob {
     return this.rowHash.hash;
   }
 
-  step(): boolean {
-    if (!this.hashed) {
-      this.hashed = this.rowHash.step();
-      return false;
-    }
-    if (!this.rowsDone) {
-      this.compactRows();
-      return false;
-    }
-    return this.compactIndex();
+  step(): JobStep {
+    if (!this.hashed) this.hashed = this.rowHash.step();
+    else if (!this.rowsDone) this.compactRows();
+    else if (this.compactIndex()) return 'done';
+    return 'more';
   }
 
   private compactRows(): void {

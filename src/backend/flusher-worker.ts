@@ -56,7 +56,7 @@ class FlusherWorker {
   }
 
   /** After a failure nothing more is done: the core ends the process. */
-  private guard(work: () => boolean | void): boolean {
+  private guard(work: () => unknown): boolean {
     try {
       return work() === true;
     } catch (error) {

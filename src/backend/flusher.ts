@@ -29,7 +29,7 @@ import { GarbageWriter } from './garbage.ts';
 import { HashJob, HashKvJob } from './hash.ts';
 import type { FrozenDelta } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
-import { type IndexWriteTables, indexWriteTables } from './index-tables.ts';
+import { type IndexTables, indexWriteTables } from './index-tables.ts';
 import type { FromFlusher, Job, ToFlusher } from './messages.ts';
 import { RecordKind, RowLogReader } from './row-log.ts';
 
@@ -45,15 +45,20 @@ export interface FlusherOptions {
   defrag?(flusher: Flusher, id: number): RunningJob;
 }
 
+/** What a job's slice answers: `wait` until woken by a message or by itself. */
+export type JobStep = 'more' | 'done' | 'wait';
+
 /** A job that has begun. */
 export interface RunningJob {
-  /** One slice, outside of any transaction; true when done. */
-  step(): boolean;
+  /** One slice, outside of any transaction. */
+  step(): JobStep;
   /** Of a hash; else 0. */
   readonly hash: number;
-  /** Waits for something else than its next step, and nothing may be committed meanwhile. */
-  readonly waiting: boolean;
-  /** Cannot be dropped at the end of the process. */
+  /** Why it did not succeed; empty: it did. */
+  readonly error: string;
+  /** Nothing else may be committed meanwhile. */
+  readonly holdsCommits: boolean;
+  /** Cannot be dropped at the end of the process: it notices `closing` and ends soon. */
   readonly mustEnd: boolean;
 }
 
@@ -80,7 +85,7 @@ export class Flusher {
   private readonly garbageTable: WriteTable;
   private readonly metaTable: WriteTable;
   private readonly stateTable: WriteTable;
-  private readonly indexTables: IndexWriteTables;
+  private readonly indexTables: IndexTables;
   private flushTarget = 0;
   private rowCount = 0;
   private index = 0;
@@ -120,12 +125,16 @@ export class Flusher {
     return this.reader.position;
   }
 
-  get tables(): IndexWriteTables {
+  get tables(): IndexTables {
     return this.indexTables;
   }
 
   get hasCoreSwapped(): boolean {
     return this.coreSwapped;
+  }
+
+  get isClosing(): boolean {
+    return this.closing;
   }
 
   receive(message: ToFlusher): void {
@@ -162,7 +171,7 @@ export class Flusher {
   /** Does one bounded piece of work; false: nothing to do until the next message. */
   step(): boolean {
     if (this.closed) return false;
-    const holds = this.job !== null && this.job.run.waiting;
+    const holds = this.job?.run.holdsCommits === true;
     const flushed = !holds && this.stepCommit();
     const worked = this.stepJob();
     if (flushed || worked) return true;
@@ -320,9 +329,11 @@ export class Flusher {
       this.job = { id: next.id, startedMs: this.options.now(), run: this.begin(next) };
     }
     const { id, startedMs, run } = this.job;
-    if (!run.step()) return !run.waiting;
+    const step = run.step();
+    if (step !== 'done') return step === 'more';
     this.job = null;
-    this.options.send({ kind: 'jobDone', id, hash: run.hash, durationMs: this.options.now() - startedMs });
+    const durationMs = this.options.now() - startedMs;
+    this.options.send({ kind: 'jobDone', id, hash: run.hash, error: run.error, durationMs });
     return true;
   }
 

@@ -10,7 +10,7 @@ import type { ReadEnvironment } from '../io/table.ts';
 import type { BackendLimits } from '../limits.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
 import { BUCKET_NAMES, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
-import type { Flusher, RunningJob } from './flusher.ts';
+import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts';
 import type { JobKind } from './messages.ts';
 
@@ -114,7 +114,8 @@ export class RowHash {
 }
 
 export class HashKvJob implements RunningJob {
-  readonly waiting = false;
+  readonly error = '';
+  readonly holdsCommits = false;
   readonly mustEnd = false;
   private readonly rows: RowHash;
 
@@ -127,8 +128,8 @@ export class HashKvJob implements RunningJob {
     return this.rows.hash;
   }
 
-  step(): boolean {
-    return this.rows.step();
+  step(): JobStep {
+    return this.rows.step() ? 'done' : 'more';
   }
 }
 
@@ -137,7 +138,8 @@ const IGNORED: readonly Buffer[] = [MetaKey.consistentIndex, MetaKey.term, MetaK
 
 /** CRC-32C over each bucket's name and its raw keys and values, in the order of names, at one commit. */
 export class HashJob implements RunningJob {
-  readonly waiting = false;
+  readonly error = '';
+  readonly holdsCommits = false;
   readonly mustEnd = false;
   hash = 0;
   private readonly view: ReadEnvironment;
@@ -151,11 +153,11 @@ export class HashJob implements RunningJob {
     this.limits = limits;
   }
 
-  step(): boolean {
+  step(): JobStep {
     const name = BUCKET_NAMES[this.bucket];
     if (name === undefined) {
       this.view.close();
-      return true;
+      return 'done';
     }
     if (!this.begun) this.hash = crc32c(this.hash, Buffer.from(name));
     this.begun = true;
@@ -164,7 +166,7 @@ export class HashJob implements RunningJob {
       this.begun = false;
       this.from = undefined;
     }
-    return false;
+    return 'more';
   }
 
   private hashSlice(name: string): boolean {

@@ -4,15 +4,14 @@
 // Everything is in typed arrays that double when full. What the flusher reads is shared memory (FrozenDelta); hash table,
 // order and ordinals belong to the core alone. A collection of garbage sees some thirty objects, whatever the size.
 //
-//   key id    → bytes (index-slab), newest change, create, version, lease, whether live beneath
-//   change no → main, sub x 2 + tombstone, previous change of the key (-1), ordinal of its row
+//   records of keys and changes: index-records; order: index-order
 //   hash table: two words a slot, hash and id + 1; linear probing, at most half full
 
 import { assert } from '../base/assert.ts';
 import type { IndexLimits } from '../limits.ts';
 import { equalBytes } from './index-key.ts';
 import { OrderedIds } from './index-order.ts';
-import { grownShared, KeySlabs, type SharedKeys } from './index-slab.ts';
+import { ChangeRecords, KeyRecords, type SharedKeys } from './index-records.ts';
 
 /** What is known of one key at one revision. An out-object that callers reuse. */
 export interface KeyState {
@@ -49,34 +48,21 @@ export interface FrozenDelta {
   /** Newest main revision in it: the indexedRev once it is merged. */
   readonly newestMain: number;
   readonly keys: SharedKeys;
+  readonly changes: SharedArrayBuffer;
   /** Ids in key order. */
   readonly order: Uint32Array;
-  readonly keyNewest: Int32Array;
-  readonly keyCreate: Float64Array;
-  readonly keyVersion: Float64Array;
-  readonly keyLease: Uint32Array;
-  readonly changeMain: Float64Array;
-  readonly changeSub: Uint32Array;
-  readonly changePrevious: Int32Array;
 }
 
 export class Delta {
-  readonly keys: KeySlabs;
+  readonly keys: KeyRecords;
+  readonly changes: ChangeRecords;
   readonly order: OrderedIds;
-  changeCount = 0;
   newestMain = 0;
   newestSub = 0;
   private readonly limits: IndexLimits;
   private readonly hashSeed: number;
-  private keyNewest: Int32Array;
-  private keyCreate: Float64Array;
-  private keyVersion: Float64Array;
-  private keyLease: Uint32Array;
-  private keyBeneath: Uint8Array;
-  private changeMain: Float64Array;
-  private changeSub: Uint32Array;
-  private changePrevious: Int32Array;
-  private changeOrdinal: Float64Array;
+  /** Of each key: 1 when it was live in the layers below as it came here. */
+  private beneath: Uint8Array;
   private slots: Uint32Array;
   private slotMask: number;
   /** Hash of the key that find() looked for last. */
@@ -86,21 +72,18 @@ export class Delta {
     const capacity = limits.deltaEntries;
     this.limits = limits;
     this.hashSeed = hashSeed;
-    this.keys = new KeySlabs(capacity, limits.keySlabBytes);
+    this.keys = KeyRecords.allocate(capacity, limits.keySlabBytes);
+    this.changes = ChangeRecords.allocate(capacity);
     this.order = new OrderedIds(this.keys, capacity, limits.orderBlockIds);
-    this.keyNewest = new Int32Array(new SharedArrayBuffer(4 * capacity));
-    this.keyCreate = new Float64Array(new SharedArrayBuffer(8 * capacity));
-    this.keyVersion = new Float64Array(new SharedArrayBuffer(8 * capacity));
-    this.keyLease = new Uint32Array(new SharedArrayBuffer(8 * capacity));
-    this.keyBeneath = new Uint8Array(capacity);
-    this.changeMain = new Float64Array(new SharedArrayBuffer(8 * capacity));
-    this.changeSub = new Uint32Array(new SharedArrayBuffer(4 * capacity));
-    this.changePrevious = new Int32Array(new SharedArrayBuffer(4 * capacity));
-    this.changeOrdinal = new Float64Array(capacity);
+    this.beneath = new Uint8Array(capacity);
     let slotCount = 16;
     while (slotCount < 2 * capacity) slotCount *= 2;
     this.slots = new Uint32Array(2 * slotCount);
     this.slotMask = slotCount - 1;
+  }
+
+  get changeCount(): number {
+    return this.changes.count;
   }
 
   get keyCount(): number {
@@ -109,14 +92,14 @@ export class Delta {
 
   /** True when it has grown beyond its first size: better dropped than reset. */
   get oversized(): boolean {
-    return this.changeMain.length > this.limits.deltaEntries || this.keyNewest.length > this.limits.deltaEntries;
+    return this.changes.capacity > this.limits.deltaEntries || this.keys.capacity > this.limits.deltaEntries;
   }
 
   reset(): void {
     this.keys.reset();
     this.order.reset();
     this.slots.fill(0);
-    this.changeCount = 0;
+    this.changes.count = 0;
     this.newestMain = 0;
     this.newestSub = 0;
   }
@@ -147,24 +130,16 @@ export class Delta {
     let id = this.find(key, start, end);
     const isNew = id === -1;
     if (isNew) id = this.addKey(key, start, end, liveBeneath);
-    const change = this.changeCount++;
-    if (change === this.changeMain.length) this.growChanges();
-    this.changeMain[change] = main;
-    this.changeSub[change] = sub * 2 + (state.tombstone ? 1 : 0);
-    this.changePrevious[change] = isNew ? -1 : this.keyNewest[id]!;
-    this.changeOrdinal[change] = state.ordinal;
-    this.keyNewest[id] = change;
-    this.keyCreate[id] = state.createMain;
-    this.keyVersion[id] = state.version;
-    this.keyLease[2 * id] = state.leaseHi;
-    this.keyLease[2 * id + 1] = state.leaseLo;
-    this.order.setLife(id, (state.tombstone ? 0 : 1) - this.keyBeneath[id]!);
+    const previous = isNew ? -1 : this.keys.newest(id);
+    const change = this.changes.append(main, sub, state.tombstone, previous, state.ordinal);
+    this.keys.setState(id, change, state);
+    this.order.setLife(id, (state.tombstone ? 0 : 1) - this.beneath[id]!);
   }
 
   private addKey(key: Uint8Array, start: number, end: number, liveBeneath: boolean): number {
-    if (this.keys.count === this.keyNewest.length) this.growKeys();
     const id = this.keys.append(key, start, end);
-    this.keyBeneath[id] = liveBeneath ? 1 : 0;
+    if (id === this.beneath.length) this.growKeys();
+    this.beneath[id] = liveBeneath ? 1 : 0;
     this.order.insert(id, key, start, end);
     this.insertSlot(this.hash, id);
     return id;
@@ -179,39 +154,24 @@ export class Delta {
 
   /** The newest change of the key; all fields. */
   newest(id: number, out: KeyState): void {
-    const change = this.keyNewest[id]!;
-    this.fillChange(change, out);
-    out.createMain = this.keyCreate[id]!;
-    out.version = this.keyVersion[id]!;
-    out.leaseHi = this.keyLease[2 * id]!;
-    out.leaseLo = this.keyLease[2 * id + 1]!;
+    this.keys.getState(id, out);
   }
 
   /** The newest change with main <= atRev: false when there is none here. All fields when it is the key's newest. */
   at(id: number, atRev: number, out: KeyState): boolean {
-    let change = this.keyNewest[id]!;
-    if (this.changeMain[change]! <= atRev) {
-      this.newest(id, out);
-      return true;
-    }
-    do change = this.changePrevious[change]!;
-    while (change !== -1 && this.changeMain[change]! > atRev);
+    this.keys.getState(id, out);
+    if (out.main <= atRev) return true;
+    const { changes } = this;
+    let change = this.keys.newest(id);
+    do change = changes.previous(change);
+    while (change !== -1 && changes.main(change) > atRev);
     if (change === -1) return false;
-    this.fillChange(change, out);
     clearNewest(out);
+    out.main = changes.main(change);
+    out.sub = changes.sub(change);
+    out.tombstone = changes.tombstone(change);
+    out.ordinal = changes.ordinal(change);
     return true;
-  }
-
-  private fillChange(change: number, out: KeyState): void {
-    const sub = this.changeSub[change]!;
-    out.main = this.changeMain[change]!;
-    out.sub = sub >>> 1;
-    out.tombstone = (sub & 1) === 1;
-    out.ordinal = this.changeOrdinal[change]!;
-  }
-
-  isLive(id: number): boolean {
-    return (this.changeSub[this.keyNewest[id]!]! & 1) === 0;
   }
 
   share(mergeNumber: number): FrozenDelta {
@@ -223,38 +183,19 @@ export class Delta {
       changeCount: this.changeCount,
       newestMain: this.newestMain,
       keys: this.keys.share(),
+      changes: this.changes.share(),
       order,
-      keyNewest: this.keyNewest,
-      keyCreate: this.keyCreate,
-      keyVersion: this.keyVersion,
-      keyLease: this.keyLease,
-      changeMain: this.changeMain,
-      changeSub: this.changeSub,
-      changePrevious: this.changePrevious,
     };
   }
 
   private growKeys(): void {
-    this.keyNewest = grownShared(this.keyNewest, Int32Array);
-    this.keyCreate = grownShared(this.keyCreate, Float64Array);
-    this.keyVersion = grownShared(this.keyVersion, Float64Array);
-    this.keyLease = grownShared(this.keyLease, Uint32Array);
-    const beneath = new Uint8Array(2 * this.keyBeneath.length);
-    beneath.set(this.keyBeneath);
-    this.keyBeneath = beneath;
+    const beneath = new Uint8Array(2 * this.beneath.length);
+    beneath.set(this.beneath);
+    this.beneath = beneath;
     const old = this.slots;
     this.slots = new Uint32Array(2 * old.length);
     this.slotMask = old.length - 1;
     for (let i = 0; i < old.length; i += 2) if (old[i + 1] !== 0) this.insertSlot(old[i]!, old[i + 1]! - 1);
-  }
-
-  private growChanges(): void {
-    this.changeMain = grownShared(this.changeMain, Float64Array);
-    this.changeSub = grownShared(this.changeSub, Uint32Array);
-    this.changePrevious = grownShared(this.changePrevious, Int32Array);
-    const ordinals = new Float64Array(2 * this.changeOrdinal.length);
-    ordinals.set(this.changeOrdinal);
-    this.changeOrdinal = ordinals;
   }
 }
 

@@ -33,7 +33,7 @@ import {
 } from './index-entry.ts';
 import { TableKey } from './index-key.ts';
 import { LongKeyFinder } from './index-long.ts';
-import { KeySlabs } from './index-slab.ts';
+import { ChangeRecords, KeyRecords } from './index-records.ts';
 import { type IndexTables, newMergeMark, readMergeMark } from './index-tables.ts';
 
 const LEASE_BYTES = 8;
@@ -118,8 +118,8 @@ type Place = (typeof Place)[keyof typeof Place];
 /** One slice: its scratch, re-used from key to key. */
 class SliceMerge {
   readonly counts: CountWriter;
-  private readonly delta: FrozenDelta;
-  private readonly keys: KeySlabs;
+  private readonly keys: KeyRecords;
+  private readonly deltaChanges: ChangeRecords;
   private readonly tables: IndexTables;
   private readonly compactRev: number;
   private readonly limits: IndexLimits;
@@ -137,8 +137,8 @@ class SliceMerge {
   private histSub = 0;
 
   constructor(delta: FrozenDelta, tables: IndexTables, compactRev: number, limits: IndexLimits) {
-    this.delta = delta;
-    this.keys = KeySlabs.shared(delta.keys);
+    this.keys = KeyRecords.shared(delta.keys);
+    this.deltaChanges = new ChangeRecords(delta.changes);
     this.tables = tables;
     this.compactRev = compactRev;
     this.limits = limits;
@@ -153,7 +153,7 @@ class SliceMerge {
     const end = this.keys.end(id);
     this.tableKey.set(slab, start, end);
     const at = this.readOld(slab, start, end);
-    const dead = (this.delta.changeSub[this.delta.keyNewest[id]!]! & 1) === 1;
+    const dead = this.deltaChanges.tombstone(this.keys.newest(id));
     if (!this.collectChanges(id)) return;
     const wasLive = this.place === Place.live;
     if (!dead) {
@@ -226,21 +226,21 @@ class SliceMerge {
    * down to the first that compaction to compactRev keeps. False: the entry has all of the delta's.
    */
   private collectChanges(id: number): boolean {
-    const { changeMain, changeSub, changePrevious, keyNewest } = this.delta;
+    const { deltaChanges } = this;
     const old = this.old;
     const known = this.place !== Place.none;
     const changes = this.changes;
     changes.length = 0;
     this.histMain = 0;
     this.histSub = 0;
-    let change = keyNewest[id]!;
+    let change = this.keys.newest(id);
     do {
-      const main = changeMain[change]!;
-      const sub = changeSub[change]! >>> 1;
+      const main = deltaChanges.main(change);
+      const sub = deltaChanges.sub(change);
       if (known && (main < old.newestMain || (main === old.newestMain && sub <= old.newestSub))) break;
-      changes.push(main, sub, (changeSub[change]! & 1) === 1);
+      changes.push(main, sub, deltaChanges.tombstone(change));
       if (main <= this.compactRev) return true;
-      change = changePrevious[change]!;
+      change = deltaChanges.previous(change);
     } while (change !== -1);
     if (changes.length === 0) return false;
     if (!known) return true;
@@ -295,10 +295,9 @@ class SliceMerge {
   }
 
   private writeEntry(id: number, slab: Buffer, start: number, end: number, dead: boolean): void {
-    const { keyCreate, keyVersion, keyLease } = this.delta;
-    const out = this.out;
+    const { keys, out } = this;
     const main = this.changes.mains[0]!;
-    const leased = !dead && (keyLease[2 * id] !== 0 || keyLease[2 * id + 1] !== 0);
+    const leased = !dead && (keys.leaseHi(id) !== 0 || keys.leaseLo(id) !== 0);
     let flags = 0;
     if (this.tableKey.long) flags |= EntryFlag.long;
     if (leased) flags |= EntryFlag.lease;
@@ -313,13 +312,13 @@ class SliceMerge {
     out.varint(main);
     out.varint(this.changes.subs[0]!);
     if (!dead) {
-      assert(keyCreate[id]! <= main, 'create revision after the newest');
-      out.varint(main - keyCreate[id]!);
-      out.varint(keyVersion[id]!);
+      assert(keys.createMain(id) <= main, 'create revision after the newest');
+      out.varint(main - keys.createMain(id));
+      out.varint(keys.version(id));
     }
     if (leased) {
-      out.uint32(keyLease[2 * id]!);
-      out.uint32(keyLease[2 * id + 1]!);
+      out.uint32(keys.leaseHi(id));
+      out.uint32(keys.leaseLo(id));
     }
     if (this.histMain !== 0) {
       out.varint(this.histMain);
@@ -332,8 +331,8 @@ class SliceMerge {
   private moveLease(id: number, slab: Buffer, start: number, end: number, dead: boolean): void {
     const oldHi = this.place === Place.live ? this.old.leaseHi : 0;
     const oldLo = this.place === Place.live ? this.old.leaseLo : 0;
-    const newHi = dead ? 0 : this.delta.keyLease[2 * id]!;
-    const newLo = dead ? 0 : this.delta.keyLease[2 * id + 1]!;
+    const newHi = dead ? 0 : this.keys.leaseHi(id);
+    const newLo = dead ? 0 : this.keys.leaseLo(id);
     if (oldHi === newHi && oldLo === newLo) return;
     if (oldHi !== 0 || oldLo !== 0) this.detach(oldHi, oldLo, slab, start, end);
     if (newHi !== 0 || newLo !== 0) this.attach(newHi, newLo, slab, start, end);

@@ -3,7 +3,7 @@
 //
 // Insert 1 us at 300,000 keys, most of it comparing keys; sum over any range: one addition a block and two edges.
 
-import type { KeySlabs } from './index-slab.ts';
+import type { KeyRecords } from './index-records.ts';
 
 /** A place in the order: before the id at ids[sequence[block]][at]; block === blockCount at the end. */
 export class OrderCursor {
@@ -12,7 +12,7 @@ export class OrderCursor {
 }
 
 export class OrderedIds {
-  readonly keys: KeySlabs;
+  readonly keys: KeyRecords;
   blockCount = 0;
   /** Sum of life over all ids. */
   lifeTotal = 0;
@@ -27,7 +27,7 @@ export class OrderedIds {
   private life: Int8Array;
   private readonly cursor: OrderCursor = new OrderCursor();
 
-  constructor(keys: KeySlabs, capacity: number, blockIds: number) {
+  constructor(keys: KeyRecords, capacity: number, blockIds: number) {
     const slots = Math.max(16, Math.ceil((2 * capacity) / blockIds));
     this.keys = keys;
     this.blockIds = blockIds;
@@ -46,27 +46,42 @@ export class OrderedIds {
 
   /** The last block whose first key is <= key (0 when there is none), then the first place in it that is not below key. */
   lowerBound(key: Uint8Array, start: number, end: number, out: OrderCursor): void {
+    const { keys, ids, sequence, blockIds } = this;
     let low = 0;
     let high = this.blockCount;
+    // Everything between two keys begins as far as both with what they have in common with the key that is looked for.
+    let lowCommon = 0;
+    let highCommon = 0;
     while (high - low > 1) {
       const middle = (low + high) >>> 1;
-      if (this.keys.compare(this.ids[this.sequence[middle]! * this.blockIds]!, key, start, end) <= 0) low = middle;
-      else high = middle;
+      const skip = Math.min(lowCommon, highCommon);
+      if (keys.compare(ids[sequence[middle]! * blockIds]!, key, start, end, skip) <= 0) {
+        low = middle;
+        lowCommon = keys.common;
+      } else {
+        high = middle;
+        highCommon = keys.common;
+      }
     }
     if (this.blockCount === 0) {
       out.block = 0;
       out.at = 0;
       return;
     }
-    const slot = this.sequence[low]!;
-    const first = slot * this.blockIds;
+    const slot = sequence[low]!;
+    const first = slot * blockIds;
     const length = this.lengths[slot]!;
     let from = 0;
     let to = length;
     while (from < to) {
       const middle = (from + to) >>> 1;
-      if (this.keys.compare(this.ids[first + middle]!, key, start, end) < 0) from = middle + 1;
-      else to = middle;
+      if (keys.compare(ids[first + middle]!, key, start, end, Math.min(lowCommon, highCommon)) < 0) {
+        from = middle + 1;
+        lowCommon = keys.common;
+      } else {
+        to = middle;
+        highCommon = keys.common;
+      }
     }
     out.block = from === length ? low + 1 : low;
     out.at = from === length ? 0 : from;

@@ -16,6 +16,7 @@ import type { TableReader } from './index-tables.ts';
 export type KeyVisitor = (key: Buffer, start: number, end: number, state: KeyState) => boolean;
 
 const NO_BYTES: Buffer = Buffer.alloc(0);
+const NO_VISITOR: KeyVisitor = () => false;
 
 /** A delta's part of the range. */
 class DeltaSource {
@@ -87,7 +88,7 @@ export class IndexScan {
   private deadAtSide = false;
   private atRev = 0;
   private stopped = false;
-  private visitor: KeyVisitor = () => false;
+  private visitor: KeyVisitor = NO_VISITOR;
   /** The smallest key of the side. */
   private sidePresent = false;
   private sideBuffer: Buffer = NO_BYTES;
@@ -129,7 +130,7 @@ export class IndexScan {
       from = until;
     }
     while (!this.stopped && this.sidePresent) this.emitSide(false);
-    this.visitor = () => false;
+    this.visitor = NO_VISITOR;
   }
 
   private readonly onLive = (tableKey: Buffer, value: Buffer): boolean => {

@@ -90,24 +90,30 @@ function merge(what: string, sliceKeys: number): void {
   console.log(`    ${slice}, drop ${(clockMs() - started).toFixed(1)} ms`);
 }
 
-function benchRecord(): void {
+function benchDelta(): void {
   const n = 300_000;
-  let started = clockMs();
-  for (let i = 0; i < n; i++) put(i);
-  report('get + record, new keys, to 300k in the delta (empty tables)', started, n);
-  started = clockMs();
-  for (let i = 0; i < n; i++) put(random(n));
-  report('get + record, keys of the delta', started, n);
-  started = clockMs();
-  for (let i = 0; i < n; i++) setKey(random(n));
-  const keyUs = ((clockMs() - started) * 1000) / n;
-  console.log(`    (making the key: ${keyUs.toFixed(3)} us of these)`);
-  let found = 0;
-  started = clockMs();
+  const keys = Buffer.alloc(n * KEY_BYTES);
   for (let i = 0; i < n; i++) {
-    setKey(random(n));
-    if (index.get(key, 0, KEY_BYTES, state)) found++;
+    setKey(i);
+    key.copy(keys, i * KEY_BYTES);
   }
+  const order = Uint32Array.from({ length: n }, () => random(n) * KEY_BYTES);
+  for (const [what, deltaState] of [
+    ['record, new keys in random order, to 300k', newKeyState()],
+    ['record, the same again (keys of the delta)', newKeyState()],
+  ] as const) {
+    const started = clockMs();
+    for (let i = 0; i < n; i++) {
+      deltaState.main = ++main;
+      deltaState.createMain = main;
+      deltaState.version = what.includes('new') ? 1 : 2;
+      index.record(keys, i * KEY_BYTES, (i + 1) * KEY_BYTES, deltaState);
+    }
+    report(what, started, n);
+  }
+  let found = 0;
+  const started = clockMs();
+  for (const at of order) if (index.get(keys, at, at + KEY_BYTES, state)) found++;
   report(`get, hit in the delta (${found})`, started, n);
   merge('of a first load', 10_000);
 }
@@ -186,7 +192,7 @@ function benchHeap(): void {
 }
 
 try {
-  benchRecord();
+  benchDelta();
   benchLoad();
   benchReads();
   benchUpdates();

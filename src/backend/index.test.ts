@@ -6,7 +6,11 @@
 // replays it alone, INDEX_SEEDS runs more.
 
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { LmdbEnvironment } from '../io/lmdb.ts';
 import type { ReadEnvironment, WriteEnvironment } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
@@ -14,7 +18,7 @@ import { KeyIndex } from './index.ts';
 import { type FrozenDelta, type KeyState, newKeyState } from './index-delta.ts';
 import { EntryReader } from './index-entry.ts';
 import { compactSlice, mergeSlice } from './index-merge.ts';
-import { indexWriteTables } from './index-tables.ts';
+import { indexTableNames, indexWriteTables } from './index-tables.ts';
 
 type Random = (bound: number) => number;
 
@@ -104,11 +108,17 @@ const LEASES: readonly [number, number][] = [
   [0x12345678, 0x9abcdef0],
 ];
 
+/** What the tables stand on. A reader begins at the newest commit. */
+interface Store {
+  openWriter(): WriteEnvironment;
+  openReader(): ReadEnvironment;
+}
+
 class Harness {
   readonly random: Random;
   readonly limits: IndexLimits;
   readonly model: Model = new Model();
-  readonly store: MemoryStore = new MemoryStore();
+  readonly store: Store;
   readonly keys: string[] = [];
   writer: WriteEnvironment;
   reader: ReadEnvironment;
@@ -118,7 +128,8 @@ class Harness {
   indexedRevision = 0;
   private readonly state: KeyState = newKeyState();
 
-  constructor(seed: number) {
+  constructor(seed: number, store: Store) {
+    this.store = store;
     this.random = randomFrom(seed);
     this.limits = randomLimits(this.random);
     this.writer = this.store.openWriter();
@@ -234,7 +245,6 @@ class Harness {
   }
 
   restart(): void {
-    this.reader.close();
     this.reader = this.store.openReader();
     this.index = new KeyIndex(this.reader, { limits: this.limits, hashSeed: this.random(1000) });
     this.frozen = null;
@@ -374,9 +384,9 @@ class Harness {
   }
 }
 
-function runSeed(seed: number): void {
-  const harness = new Harness(seed);
-  for (let step = 0; step < 600; step++) {
+function runSeed(seed: number, store: Store, steps: number): void {
+  const harness = new Harness(seed, store);
+  for (let step = 0; step < steps; step++) {
     harness.step();
     if (step % 5 === 0) harness.check();
     if (step % 50 === 0) harness.checkLeased();
@@ -385,7 +395,159 @@ function runSeed(seed: number): void {
 }
 
 const first = Number(process.env['INDEX_SEED'] ?? 1);
-const seeds = process.env['INDEX_SEED'] === undefined ? Number(process.env['INDEX_SEEDS'] ?? 30) : 1;
+const seeds = Number(process.env['INDEX_SEEDS'] ?? (process.env['INDEX_SEED'] === undefined ? 30 : 1));
 for (let seed = first; seed < first + seeds; seed++) {
-  test(`random history ${seed}`, () => runSeed(seed));
+  test(`random history ${seed}`, () => runSeed(seed, new MemoryStore(), 600));
 }
+
+for (let seed = first; seed < first + Math.min(seeds, 4); seed++) {
+  test(`random history ${seed} over LMDB`, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'index-test-'));
+    const writer = new LmdbEnvironment({ path: join(folder, 'db'), noSync: true });
+    for (const name of indexTableNames) writer.table(name);
+    const reader = new LmdbEnvironment({ path: join(folder, 'db'), noSync: true });
+    const openReader = (): ReadEnvironment => {
+      reader.refresh();
+      return reader;
+    };
+    runSeed(seed, { openWriter: () => writer, openReader }, 300);
+    writer.close();
+    reader.close();
+    rmSync(folder, { recursive: true });
+  });
+}
+
+function fill(index: KeyIndex, from: number, to: number, keyOf: (n: number) => string): void {
+  const state = newKeyState();
+  for (let n = from; n < to; n++) {
+    const key = bytesOf(keyOf(n));
+    const live = index.get(key, 0, key.length, state);
+    state.createMain = live ? state.createMain : n + 1;
+    state.version = live ? state.version + 1 : 1;
+    state.main = n + 1;
+    index.record(key, 0, key.length, state);
+  }
+}
+
+function mergeAll(store: MemoryStore, index: KeyIndex, reader: ReadEnvironment, keyCount: number): void {
+  const writer = store.openWriter();
+  const delta = index.freeze();
+  const tables = indexWriteTables(writer);
+  for (let from = 0; from >= 0; ) {
+    writer.transaction(() => {
+      from = mergeSlice(delta, from, keyCount, tables, 0);
+    });
+  }
+  reader.refresh();
+  index.dropFrozen();
+}
+
+test('a hot key at the real limits: 20,000 changes in and out of chunks, read at each, compacted to one', () => {
+  const store = new MemoryStore();
+  const reader = store.openReader();
+  const index = new KeyIndex(reader);
+  const changes = 20_000;
+  for (let from = 0; from < changes; from += 5000) {
+    fill(index, from, from + 5000, () => 'hot');
+    mergeAll(store, index, reader, 1);
+  }
+  const tables = indexWriteTables(store.openWriter());
+  const key = bytesOf('hot');
+  const state = newKeyState();
+  for (let atRev = 1; atRev <= changes; atRev += 13) {
+    assert.ok(index.getAt(key, 0, key.length, atRev, state));
+    assert.equal(state.main, atRev);
+  }
+  assert.equal(index.getAt(key, 0, key.length, 0, state), false);
+  assert.ok(tables.hist.entryCount() >= changes / indexLimits.chunkRevisions - 1);
+  const entryBytes = tables.live.get(Buffer.from('hot\0\0'))!.length;
+  assert.ok(entryBytes <= 16 + 3 * indexLimits.inlineRevisions, 'the entry of a hot key stays small');
+  const writer = store.openWriter();
+  const writeTables = indexWriteTables(writer);
+  for (let done = false; !done; ) writer.transaction(() => (done = compactSlice(changes, 10, writeTables)));
+  reader.refresh();
+  assert.equal(writeTables.hist.entryCount(), 0);
+  assert.ok(index.getAt(key, 0, key.length, changes, state));
+});
+
+test('blocks of counted keys keep their size, for inserts ascending and scattered, in large and small slices', () => {
+  const keyCount = 30_000;
+  const orders: ((n: number) => string)[] = [
+    (n) => `key${String(n).padStart(8, '0')}`,
+    (n) => `key${String((n * 7919) % 1_000_003).padStart(8, '0')}`,
+  ];
+  for (const keyOf of orders) {
+    for (const slice of [500, 10_000]) {
+      const store = new MemoryStore();
+      const reader = store.openReader();
+      const index = new KeyIndex(reader);
+      for (let from = 0; from < keyCount; from += 10_000) {
+        fill(index, from, from + 10_000, keyOf);
+        mergeAll(store, index, reader, slice);
+      }
+      const counts: number[] = [];
+      reader.table('counts').scan(undefined, undefined, (_key, value) => counts.push(value.readUInt32BE(0)) > 0);
+      assert.ok(counts.length >= keyCount / (2 * indexLimits.countBlockKeys), `${counts.length} blocks`);
+      assert.ok(counts.length <= keyCount / (indexLimits.countBlockKeys / 4), `${counts.length} blocks`);
+      for (const count of counts) assert.ok(count <= 2 * indexLimits.countBlockKeys, `a block of ${count}`);
+      for (let n = 0; n < keyCount; n += 1711) {
+        const start = bytesOf(keyOf(n));
+        let scanned = 0;
+        index.scan(start, null, Number.POSITIVE_INFINITY, () => ++scanned > 0);
+        assert.equal(index.count(start, null, Number.POSITIVE_INFINITY), scanned);
+      }
+    }
+  }
+});
+
+test('rows of a restored snapshot, whose older ones were compacted away, build an index', () => {
+  const random = randomFrom(11);
+  const store = new MemoryStore();
+  const reader = store.openReader();
+  const index = new KeyIndex(reader);
+  const state = newKeyState();
+  const live = new Set<string>();
+  // The first row of a key may have any version, or be a tombstone; the deltas are merged several times in between.
+  for (let main = 10; main < 3000; main++) {
+    const name = `k${random(400)}`;
+    const tombstone = random(4) === 0;
+    Object.assign(state, newKeyState(), { main, tombstone });
+    if (!tombstone) Object.assign(state, { createMain: main - random(5), version: 1 + random(9) });
+    if (!tombstone && state.version === 1 && live.has(name)) state.version = 2;
+    assert.ok(index.recover(bytesOf(name), 0, name.length, state));
+    if (tombstone) live.delete(name);
+    else live.add(name);
+    assert.equal(index.liveKeyCount(), live.size);
+    if (main % 700 === 0) mergeAll(store, index, reader, 50);
+  }
+  assert.equal(index.count(bytesOf('k'), null, Number.POSITIVE_INFINITY), live.size);
+});
+
+test('wrong use is refused', () => {
+  const store = new MemoryStore();
+  const index = new KeyIndex(store.openReader());
+  const state = { ...newKeyState(), main: 5, createMain: 5, version: 1 };
+  const key = bytesOf('a');
+  assert.throws(() => index.freeze(), /empty delta/);
+  index.record(key, 0, 1, state);
+  assert.throws(() => index.record(key, 0, 1, state), /not newer/);
+  assert.throws(() => index.record(key, 0, 0, { ...state, main: 6 }), /empty key/);
+  index.scan(key, null, Number.POSITIVE_INFINITY, () => {
+    assert.throws(() => index.get(key, 0, 1, state), /inside a scan/);
+    return true;
+  });
+  index.freeze();
+  assert.throws(() => index.freeze(), /frozen already/);
+  assert.throws(() => index.dropFrozen(), /before the read view holds it/);
+});
+
+test('counts that do not add up are damage', () => {
+  const store = new MemoryStore();
+  const reader = store.openReader();
+  const index = new KeyIndex(reader);
+  fill(index, 0, 10, (n) => `k${n}`);
+  mergeAll(store, index, reader, 3);
+  const writer = store.openWriter();
+  writer.transaction(() => writer.table('counts').put(Buffer.from([0]), Buffer.from([0, 0, 0, 9])));
+  assert.throws(() => new KeyIndex(store.openReader()), /do not add up/);
+});

@@ -58,7 +58,13 @@ export type FromFlusher =
       readonly durationMs: number;
       readonly deletedRows: number;
     }
-  | { readonly kind: 'jobDone'; readonly id: number; readonly hash: number; readonly durationMs: number }
+  | {
+      readonly kind: 'jobDone';
+      readonly id: number;
+      readonly hash: number;
+      readonly error: string;
+      readonly durationMs: number;
+    }
   /** The file at `path` holds everything: move to it and answer 'swapped'. */
   | { readonly kind: 'swap'; readonly path: string }
   | { readonly kind: 'failed'; readonly exitCode: ExitCode; readonly message: string }

@@ -5,7 +5,8 @@
 // The end of a connection, in order: GOAWAY written (an error, a drain, too many pings) → the transport is ended behind the
 // output → after closeLingerMs it is destroyed → the owner calls `closed`.
 
-import { type Http2Application, Http2Connection, type Transport } from '../http2/connection.ts';
+import type { Http2Application, Transport } from '../http2/application.ts';
+import { Http2Connection } from '../http2/connection.ts';
 import type { MonotonicClock } from '../http2/flood-guard.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { HeaderBlock } from '../http2/header-block.ts';

@@ -2,8 +2,8 @@
 // brings transports in by `accept`, and the owner turns the clock by `tick`.
 
 import { assert } from '../base/assert.ts';
+import type { Transport } from '../http2/application.ts';
 import { ChunkPool } from '../http2/chunk-pool.ts';
-import type { Transport } from '../http2/connection.ts';
 import type { MonotonicClock } from '../http2/flood-guard.ts';
 import { frameHeaderBytes } from '../http2/frame.ts';
 import { type GrpcLimits, grpcLimits, type Http2Limits, http2Limits } from '../limits.ts';
@@ -71,6 +71,10 @@ export class GrpcServer {
 
   get connectionCount(): number {
     return this.connections.size;
+  }
+
+  list(): IterableIterator<GrpcConnection> {
+    return this.connections.values();
   }
 
   /** A transport whose peer is about to send the HTTP/2 preface. */

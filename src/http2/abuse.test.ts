@@ -5,15 +5,15 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GrpcServer, type GrpcServerOptions, grpcServerOptions } from '../grpc/server.ts';
 import { grpcLimits, type Http2Limits, http2Limits } from '../limits.ts';
-import { echoHttp, echoRouter } from '../testing/echo-server.ts';
+import { echoHttp } from '../testing/echo-server.ts';
 import {
   answerOf,
   frameOf,
   goAwayOf,
   grpcFields,
   grpcMessage,
+  memoryServer,
   setting,
   TestClient,
   uint32,
@@ -35,18 +35,14 @@ interface Bench {
   readonly victim: TestClient;
 }
 
-function setUp(limits: Partial<Http2Limits> = {}, overrides: Partial<GrpcServerOptions> = {}): Bench {
+function setUp(limits: Partial<Http2Limits> = {}, overrides: Parameters<typeof memoryServer>[0] = {}): Bench {
   const clock = new Clock();
-  const server = new GrpcServer(
-    grpcServerOptions({
-      router: echoRouter(),
-      clock,
-      schedule: () => {},
-      onHttpRequest: echoHttp,
-      http2Limits: { ...http2Limits, ...limits },
-      ...overrides,
-    }),
-  );
+  const server = memoryServer({
+    clock,
+    onHttpRequest: echoHttp,
+    http2Limits: { ...http2Limits, ...limits },
+    ...overrides,
+  });
   const victim = new TestClient(server).open();
   assert.equal(victim.call('Unary', 'before'), 'OK before');
   return { clock, attacker: new TestClient(server).open(), victim };

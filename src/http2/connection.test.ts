@@ -4,34 +4,26 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GrpcServer, type GrpcServerOptions, grpcServerOptions } from '../grpc/server.ts';
 import { http2Limits } from '../limits.ts';
-import { echoHttp, echoRouter } from '../testing/echo-server.ts';
+import { echoHttp } from '../testing/echo-server.ts';
 import {
   answerOf,
   type Frame,
   frameOf,
   goAwayOf,
   grpcMessage,
+  memoryServer,
   setting,
   TestClient,
   uint32,
 } from '../testing/http2-client.ts';
 import { FrameType, readUint32, SettingId } from './frame.ts';
 
-function makeServer(overrides: Partial<GrpcServerOptions> = {}): GrpcServer {
-  return new GrpcServer(
-    grpcServerOptions({
-      router: echoRouter(),
-      clock: { nowMs: () => 0 },
-      schedule: () => {},
-      onHttpRequest: echoHttp,
-      ...overrides,
-    }),
-  );
+function makeServer(overrides: Parameters<typeof memoryServer>[0] = {}): ReturnType<typeof memoryServer> {
+  return memoryServer({ onHttpRequest: echoHttp, ...overrides });
 }
 
-function makeClient(overrides: Partial<GrpcServerOptions> = {}): TestClient {
+function makeClient(overrides: Parameters<typeof memoryServer>[0] = {}): TestClient {
   return new TestClient(makeServer(overrides)).open();
 }
 

@@ -7,8 +7,8 @@
 
 import { assert } from '../base/assert.ts';
 import type { Http2Limits } from '../limits.ts';
-import type { ChunkPool } from './chunk-pool.ts';
-import { FloodGuard, type MonotonicClock } from './flood-guard.ts';
+import type { Http2Application, Http2ConnectionOptions, Transport } from './application.ts';
+import { FloodGuard } from './flood-guard.ts';
 import {
   ErrorCode,
   FrameFlag,
@@ -22,47 +22,12 @@ import {
 } from './frame.ts';
 import { FrameReader, type FrameSink } from './frame-reader.ts';
 import { HeaderAssembly } from './header-assembly.ts';
-import { HeaderBlockCache } from './header-block-cache.ts';
-import { HpackDecoder } from './hpack-decoder.ts';
-import { type RequestHead, RequestHeadBuilder, TrailerSink } from './request-head.ts';
+import type { RequestHead } from './request-head.ts';
+import { RequestHeadDecoder } from './request-head-decoder.ts';
 import { settingsPayload } from './settings.ts';
 import type { Http2Stream } from './stream.ts';
 import { ClosedBy, StreamTable } from './stream-table.ts';
 import { Http2Writer, type WriterOwner } from './writer.ts';
-
-/** Where the bytes go. Implemented over sockets in src/io, over arrays in tests. */
-export interface Transport {
-  /** Takes the buffers, in order. False when the kernel did not take all: `transportDrained` will follow. */
-  write(chunks: Buffer[]): boolean;
-  /** Bytes taken and not yet written. At 0 no view of any chunk is held. */
-  readonly pendingBytes: number;
-  /** Closes after what was written. */
-  end(): void;
-  destroy(): void;
-}
-
-export interface Http2Application {
-  /** A valid request. The stream is registered when this returns, then its onOpen is called. */
-  openStream(id: number, head: RequestHead): Http2Stream;
-  /** A PING that wants an answer has come (and got it). */
-  pingReceived(): void;
-  pingAcked(payload: Buffer, start: number): void;
-  /** GOAWAY was written and nothing more will be read: the transport is ended at the next flush. */
-  closing(): void;
-}
-
-export interface Http2ConnectionOptions {
-  readonly application: Http2Application;
-  readonly transport: Transport;
-  readonly clock: MonotonicClock;
-  readonly limits: Http2Limits;
-  /** Chunks of limits.outputChunkBytes, shared by all connections. */
-  readonly outputPool: ChunkPool;
-  /** Chunks that hold one frame, shared by all connections. */
-  readonly framePool: ChunkPool;
-  /** Announced and enforced; limits.streamsMax is enforced without being announced. */
-  readonly concurrentStreamsMax: number;
-}
 
 export class Http2Connection implements FrameSink, WriterOwner {
   readonly writer: Http2Writer;
@@ -71,9 +36,7 @@ export class Http2Connection implements FrameSink, WriterOwner {
   private readonly limits: Http2Limits;
   private readonly streamsMax: number;
   private readonly reader: FrameReader;
-  private readonly decoder: HpackDecoder;
-  private readonly builder: RequestHeadBuilder;
-  private readonly cache: HeaderBlockCache = new HeaderBlockCache();
+  private readonly heads: RequestHeadDecoder;
   private readonly assembly: HeaderAssembly;
   private readonly streams: StreamTable = new StreamTable();
   private readonly floodGuard: FloodGuard;
@@ -81,6 +44,8 @@ export class Http2Connection implements FrameSink, WriterOwner {
   private readonly violationGuard: FloodGuard;
   /** Stream of the last HEADERS: its DATA usually comes next. */
   private latest: Http2Stream | null = null;
+  /** The highest stream that was opened, and of those that we act on: the same until a drain's last GOAWAY. */
+  private seenStreamId = 0;
   private lastStreamId = 0;
   /** Streams above this are ignored: set by the GOAWAY that ends a drain. */
   private acceptedIdMax: number = streamIdMax;
@@ -99,8 +64,7 @@ export class Http2Connection implements FrameSink, WriterOwner {
     this.streamsMax = Math.min(options.concurrentStreamsMax, limits.streamsMax);
     this.writer = new Http2Writer(this, limits, options.outputPool);
     this.reader = new FrameReader(this, limits.frameBytesMax, options.framePool);
-    this.decoder = new HpackDecoder(limits.headerTableBytes);
-    this.builder = new RequestHeadBuilder(limits.headerListBytesMax);
+    this.heads = new RequestHeadDecoder(limits);
     this.assembly = new HeaderAssembly(limits.headerBlockBytesMax, limits.continuationFramesMax);
     this.floodGuard = new FloodGuard(options.clock, limits.floodBurst, limits.floodPerSecond);
     this.resetGuard = new FloodGuard(options.clock, limits.resetBurst, limits.resetPerSecond);
@@ -399,7 +363,7 @@ export class Http2Connection implements FrameSink, WriterOwner {
   }
 
   private isIdle(id: number): boolean {
-    return id > this.lastStreamId || (id & 1) === 0;
+    return id > this.seenStreamId || (id & 1) === 0;
   }
 
   private headers(buffer: Buffer, start: number, end: number, flags: number, id: number): boolean {
@@ -445,20 +409,14 @@ export class Http2Connection implements FrameSink, WriterOwner {
     selfDependent: boolean,
     id: number,
   ): boolean {
-    if (id <= this.lastStreamId) return this.trailers(buffer, start, end, endStream, id);
-    let head = this.cache.get(this.decoder.table.generation, buffer, start, end);
-    if (head === null) {
-      const generation = this.decoder.table.generation;
-      if (!this.decoder.decode(buffer, start, end, this.builder)) {
-        return this.fail(ErrorCode.compressionError, 'header block cannot be decoded');
-      }
-      head = this.builder.finish();
-      const settled = generation === this.decoder.table.generation;
-      if (settled && end > start && end - start <= this.limits.cachedBlockBytesMax) {
-        this.cache.put(generation, buffer, start, end, head);
-      }
+    if (id <= this.seenStreamId) return this.trailers(buffer, start, end, endStream, id);
+    const head = this.heads.request(buffer, start, end);
+    if (head === null) return this.fail(ErrorCode.compressionError, 'header block cannot be decoded');
+    this.seenStreamId = id;
+    if (id > this.acceptedIdMax) {
+      this.streams.remember(id, ClosedBy.ourReset);
+      return this.idle(1);
     }
-    if (id > this.acceptedIdMax) return this.idle(1);
     this.lastStreamId = id;
     if (head.malformed || selfDependent || (endStream && head.contentLength > 0)) {
       return this.refuse(id, ErrorCode.protocolError);
@@ -492,10 +450,8 @@ export class Http2Connection implements FrameSink, WriterOwner {
 
   /** A header block on a stream that is not new: trailers, or an error. It is decoded in any case, for the table. */
   private trailers(buffer: Buffer, start: number, end: number, endStream: boolean, id: number): boolean {
-    const sink = new TrailerSink();
-    if (!this.decoder.decode(buffer, start, end, sink)) {
-      return this.fail(ErrorCode.compressionError, 'header block cannot be decoded');
-    }
+    const valid = this.heads.trailers(buffer, start, end);
+    if (valid === null) return this.fail(ErrorCode.compressionError, 'header block cannot be decoded');
     const stream = this.streams.get(id);
     if (stream === null) {
       const fate = this.streams.fate(id);
@@ -505,7 +461,7 @@ export class Http2Connection implements FrameSink, WriterOwner {
     }
     if (stream.remoteClosed) return this.streamError(stream, ErrorCode.streamClosed);
     if (stream.localClosed) return this.afterLocalEnd(stream, endStream);
-    if (!endStream || sink.malformed || stream.bodyBytesLeft > 0) {
+    if (!endStream || !valid || stream.bodyBytesLeft > 0) {
       return this.streamError(stream, ErrorCode.protocolError);
     }
     stream.remoteClosed = true;

@@ -41,9 +41,10 @@ export class ThreadHost<In, Out> {
     parentPort.on('message', receive);
   }
 
-  post(message: Out): void {
+  /** `moved`: memory that the message takes with it, so that it is not copied. */
+  post(message: Out, moved: ArrayBuffer[] = []): void {
     assert(parentPort !== null, 'a thread host outside of a thread');
-    parentPort.postMessage(message);
+    parentPort.postMessage(message, moved);
   }
 
   /** Runs `work` after the messages that have already arrived. */

@@ -14,7 +14,8 @@
 // Values are copied out of the map (the package's global buffer), so a value that is overwritten later cannot be torn.
 // Measured (Node 26, 300 B values, 2-core machine): put 0.8 us, get 0.36 us, scan 0.9 us an entry, count 0.05 us an entry.
 
-import { renameSync, rmSync, statfsSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { open } from 'lmdb';
 import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
@@ -137,7 +138,7 @@ export class LmdbEnvironment implements WriteEnvironment {
   private failed = false;
   private closed = false;
   private filePath: string;
-  private readonly noSync: boolean;
+  readonly noSync: boolean;
 
   constructor(options: LmdbOptions) {
     this.filePath = options.path;
@@ -253,9 +254,10 @@ export class LmdbEnvironment implements WriteEnvironment {
     void old.close();
   }
 
-  /** Renames the open file, and its lock file, over `path`: the threads that have it open go on with it. */
+  /** Renames the open file, and its lock file, over `path`, durably: the threads that have it open go on with it. */
   renameTo(path: string): void {
     renameSync(this.filePath, path);
+    syncFolder(dirname(path));
     renameSync(`${this.filePath}-lock`, `${path}-lock`);
     this.filePath = path;
   }
@@ -326,6 +328,16 @@ export class LmdbEnvironment implements WriteEnvironment {
       // The file system itself is gone: then it is not "full" but unwritable, which the caller reports.
       return false;
     }
+  }
+}
+
+/** A rename is durable when its folder is synced. */
+function syncFolder(path: string): void {
+  const descriptor = openSync(path, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

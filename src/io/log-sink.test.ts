@@ -11,8 +11,13 @@ import { openLogSink } from './log-sink.ts';
 
 const url = JSON.stringify(new URL('./log-sink.ts', import.meta.url).href);
 
-function child(body: string): ReturnType<typeof spawn> {
+/** Node gives its children sockets as pipes; `viaCat` puts a shell and a real pipe between. */
+function child(body: string, viaCat: boolean = false): ReturnType<typeof spawn> {
   const source = `import { openLogSink } from ${url}; const sink = openLogSink(['stderr']); ${body}`;
+  if (viaCat) {
+    const command = '{ { "$0" --input-type=module -e "$1" 2>&3 >&4; } 3>&1 | { sleep 1; cat >&2; }; } 4>&1';
+    return spawn('sh', ['-c', command, process.execPath, source], { stdio: ['ignore', 'pipe', 'pipe'] });
+  }
   return spawn(process.execPath, ['--input-type=module', '-e', source], { stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
@@ -25,23 +30,29 @@ describe('log sink', () => {
     rmSync(dir, { recursive: true });
   });
 
-  it('drops and counts when the reader stops, and goes on when it returns', async () => {
-    const writer = child(`
-      const line = 'x'.repeat(1023) + '\\n';
-      const start = performance.now();
-      for (let i = 0; i < 4000; i++) sink.write(line);
-      console.log(performance.now() - start);
-      setTimeout(() => { sink.flush(); process.exit(0); }, 1000);`);
-    const tookMs = await new Promise<number>((resolve) => writer.stdout!.once('data', (text) => resolve(Number(text))));
-    assert.ok(tookMs < 900, `4 MB into a pipe that nobody reads took ${tookMs} ms`);
-    let output = '';
-    for await (const chunk of writer.stderr!) output += chunk;
-    const lines = output.trimEnd().split('\n');
-    const last = JSON.parse(lines.at(-1)!) as { msg: string; count: number };
-    assert.match(last.msg, /dropped/);
-    assert.equal(lines.length - 1 + last.count, 4000);
-    for (const line of lines.slice(0, -1)) assert.equal(line.length, 1023);
-  });
+  for (const viaCat of [false, true]) {
+    it(`drops and counts when the reader of a ${viaCat ? 'pipe' : 'socket'} stops, and goes on when it returns`, async () => {
+      const writer = child(
+        `const line = 'x'.repeat(1023) + '\\n';
+         const start = performance.now();
+         for (let i = 0; i < 4000; i++) sink.write(line);
+         console.log(performance.now() - start);
+         setTimeout(() => { sink.flush(); process.exit(0); }, 1500);`,
+        viaCat,
+      );
+      const tookMs = await new Promise<number>((resolve) =>
+        writer.stdout!.once('data', (text) => resolve(Number(text))),
+      );
+      assert.ok(tookMs < 900, `4 MB for a reader that does not read took ${tookMs} ms`);
+      let output = '';
+      for await (const chunk of writer.stderr!) output += chunk;
+      const lines = output.trimEnd().split('\n');
+      const last = JSON.parse(lines.at(-1)!) as { msg: string; count: number };
+      assert.match(last.msg, /dropped/);
+      assert.equal(lines.length - 1 + last.count, 4000);
+      for (const line of lines.slice(0, -1)) assert.equal(line.length, 1023);
+    });
+  }
 
   it('gives up at exit after a bounded time, and outlives a closed pipe', async () => {
     const stuck = child(`

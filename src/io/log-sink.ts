@@ -1,8 +1,9 @@
 // Where log lines go: stderr, stdout and files, one write(2) for each line so that a crash loses none. A pipe whose reader has
-// stopped must not stop the server: pipes are opened anew as non-blocking, and what they do not take waits in a bounded
+// stopped must not stop the server: pipes and sockets are made non-blocking, and what they do not take waits in a bounded
 // backlog; beyond it lines are dropped and the number of dropped ones is told later. Not rotation, not journald.
 
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { logBacklogBytesMax, logExitFlushMsMax } from '../limits.ts';
 import { formatLogTime, type LogSink } from '../telemetry/logger.ts';
 
@@ -27,15 +28,23 @@ export function openLogSink(outputs: readonly string[]): LogSink {
   };
 }
 
-/** The same pipe with an open file description of our own, so that O_NONBLOCK is ours and not our parent's too. */
+/** Handles that only exist to keep a descriptor non-blocking; they are never read, written or closed. */
+const keepers: Socket[] = [];
+
+/**
+ * A descriptor that answers EAGAIN instead of blocking. A pipe is opened anew, so that O_NONBLOCK is on an open file
+ * description of our own and not on our parent's; a socket (journald, a Node parent) cannot be, there libuv sets the flag on
+ * it as it does for every stream that it takes over. Files and terminals stay as they are.
+ */
 function unblocked(descriptor: number): number {
   try {
-    if (!fstatSync(descriptor).isFIFO()) return descriptor;
-    return openSync(`/proc/self/fd/${descriptor}`, constants.O_WRONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(descriptor);
+    if (stat.isFIFO()) return openSync(`/proc/self/fd/${descriptor}`, constants.O_WRONLY | constants.O_NONBLOCK);
+    if (stat.isSocket()) keepers.push(new Socket({ fd: descriptor, readable: false, writable: true }).unref());
   } catch {
     // Closed, or /proc not there: the descriptor as it is.
-    return descriptor;
   }
+  return descriptor;
 }
 
 /** One descriptor with its backlog. Exported for tests. */

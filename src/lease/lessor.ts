@@ -32,6 +32,8 @@ export interface Lease extends Deadline {
   revokeWaiters: (() => void)[] | null;
   /** Next checkpoint on the primary's clock; Infinity when none is planned. */
   checkpointMs: number;
+  /** Handed out by takeExpired(): its revoke counts as an expiry. */
+  isExpiring: boolean;
 }
 
 export interface LeaseBucket {
@@ -101,6 +103,7 @@ export class Lessor {
       deadlineMs: FOREVER_MS,
       heapIndex: -1,
       checkpointMs: FOREVER_MS,
+      isExpiring: false,
     };
   }
 
@@ -146,9 +149,17 @@ export class Lessor {
     this.deadlines.remove(lease);
     this.options.bucket.remove(leaseKey(lease.id));
     this.options.counters.revoked++;
+    if (lease.isExpiring) this.options.counters.expired++;
     const waiters = lease.revokeWaiters;
     lease.revokeWaiters = null;
     if (waiters !== null) for (const waiter of waiters) waiter();
+  }
+
+  /** At start, after the leases: a key with a lease. False when there is no such lease; etcd goes on without it. */
+  recoverKey(leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number): boolean {
+    if (!this.has(leaseHi, leaseLo)) return false;
+    this.attach(leaseHi, leaseLo, key, start, end);
+    return true;
   }
 
   attach(leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number): void {
@@ -182,6 +193,14 @@ export class Lessor {
   }
 
   /**
+   * Whether a checkpoint of 0 must be applied before the lease is renewed: otherwise the renewal, and the deadline after a change
+   * of leader, would be of the TTL that was left at the last checkpoint.
+   */
+  renewalMustClear(lease: Lease): boolean {
+    return this.options.checkpoints && lease.remainingSeconds > 0;
+  }
+
+  /**
    * Renews on the primary: the TTL granted, or undefined when there is no such lease. An expired lease is being revoked: its
    * renewal waits in `revokeWaiters` (see renewalMustWait).
    */
@@ -205,6 +224,7 @@ export class Lessor {
   private refresh(lease: Lease, extendMs: number): void {
     const seconds = lease.remainingSeconds > 0 ? lease.remainingSeconds : lease.ttlSeconds;
     lease.deadlineMs = this.options.nowMs() + extendMs + seconds * 1000;
+    lease.isExpiring = false;
     this.deadlines.place(lease);
     this.planCheckpoint(lease);
   }
@@ -275,15 +295,16 @@ export class Lessor {
       const lease = this.deadlines.first();
       if (lease === undefined || lease.deadlineMs > nowMs) break;
       this.deadlines.remove(lease);
+      lease.isExpiring = true;
       expired.push(lease);
     }
-    this.options.counters.expired += expired.length;
     return expired;
   }
 
   /** After a revoke failed: the next tick takes the lease again. */
   retry(lease: Lease): void {
-    if (this.isPrimary && this.leases.has(lease.id)) this.deadlines.place(lease);
+    // Not one that was revoked and granted anew under its id meanwhile.
+    if (this.isPrimary && this.leases.get(lease.id) === lease) this.deadlines.place(lease);
   }
 
   /** Leases whose remaining TTL is due for a checkpoint, with it. */
@@ -295,7 +316,9 @@ export class Lessor {
       if (due.length >= countMax) break;
       if (lease.checkpointMs > nowMs || lease.deadlineMs <= nowMs) continue;
       lease.checkpointMs = FOREVER_MS;
-      due.push({ id: lease.id, remainingTtl: BigInt(Math.ceil((lease.deadlineMs - nowMs) / 1000)) });
+      const remainingSeconds = Math.ceil((lease.deadlineMs - nowMs) / 1000);
+      // A promotion may have extended it beyond its TTL: nothing to remember.
+      if (remainingSeconds < lease.ttlSeconds) due.push({ id: lease.id, remainingTtl: BigInt(remainingSeconds) });
     }
     return due;
   }

@@ -27,17 +27,19 @@ export function hexId(id: bigint): string {
   return id.toString(16);
 }
 
+/** Without leading zeros, as etcd writes it. */
 function memberKey(id: bigint): Buffer {
-  return Buffer.from(hexId(id).padStart(16, '0'));
+  return Buffer.from(hexId(id));
 }
 
-/** JSON as Go's encoder writes it: the id is a number beyond 2^53, empty fields are left out, <, > and & are escaped. */
+/** JSON as Go's encoder writes it: the id is a number beyond 2^53, empty fields are left out, <, >, & and line ends escaped. */
 export function memberToJson(member: Member): string {
   const parts = [`"id":${member.id}`, `"peerURLs":${JSON.stringify(member.peerUrls)}`];
   if (member.isLearner) parts.push('"isLearner":true');
   if (member.name !== '') parts.push(`"name":${JSON.stringify(member.name)}`);
   if (member.clientUrls.length > 0) parts.push(`"clientURLs":${JSON.stringify(member.clientUrls)}`);
-  return `{${parts.join(',')}}`.replace(/[<>&]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`);
+  const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return `{${parts.join(',')}}`.replace(/[<>&\u2028\u2029]/g, escaped);
 }
 
 /** Undefined when the text is no member; the id is taken from the text itself, whose digits JSON.parse would round. */
@@ -108,7 +110,8 @@ export class Cluster {
 
   /** Null, or why this member can't be added. */
   checkAdd(member: Member, learnersMax: number): EtcdError | null {
-    if (this.byId.has(member.id) || this.removedIds.has(member.id)) return etcdErrors.memberExist;
+    if (this.removedIds.has(member.id)) return etcdErrors.memberNotFound;
+    if (this.byId.has(member.id)) return etcdErrors.memberExist;
     for (const known of this.byId.values()) {
       if (known.peerUrls.some((url) => member.peerUrls.includes(url))) return etcdErrors.peerUrlExist;
     }

@@ -4,9 +4,14 @@
 import { type RangeRequest, SortOrder, SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 
-/** Keys in ascending order, which the index gives by nature. */
+/** etcd's notion of an order that needs no sorting: with it, a limit bounds what is read. Without an order it is always so. */
 export function isDefaultOrdering(sortTarget: number, sortOrder: number): boolean {
   return sortOrder === SortOrder.none || (sortTarget === SortTarget.key && sortOrder === SortOrder.ascend);
+}
+
+/** Whether the answer differs from the keys in ascending order; a target other than the key sorts even without an order. */
+export function needsSort(sortTarget: number, sortOrder: number): boolean {
+  return sortTarget !== SortTarget.key || sortOrder === SortOrder.descend;
 }
 
 export function hasRevisionFilters(request: RangeRequest): boolean {
@@ -41,9 +46,8 @@ export class SortItem {
  * the key without an order sorts ascending, as in etcd.
  */
 export function sortItems(items: SortItem[], sortTarget: number, sortOrder: number): void {
-  const order = sortTarget !== SortTarget.key && sortOrder === SortOrder.none ? SortOrder.ascend : sortOrder;
-  if (isDefaultOrdering(sortTarget, order)) return;
-  const sign = order === SortOrder.descend ? -1 : 1;
+  if (!needsSort(sortTarget, sortOrder)) return;
+  const sign = sortOrder === SortOrder.descend ? -1 : 1;
   const compare = comparatorOf(sortTarget);
   items.sort((a, b) => sign * compare(a.view, b.view));
 }

@@ -8,7 +8,7 @@ import type { RangeRequest } from '../proto/kv-request.ts';
 import { SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView, keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import { hasRevisionFilters, isDefaultOrdering, passesFilters, SortItem, sortItems } from './kv-range.ts';
+import { hasRevisionFilters, isDefaultOrdering, needsSort, passesFilters, SortItem, sortItems } from './kv-range.ts';
 import { type KeyState, newKeyState, type RowRef, type Storage } from './storage.ts';
 
 /** Told when a key gains or loses a lease; lease ids as u32 halves. */
@@ -17,7 +17,10 @@ export interface LeaseBinder {
   detach(leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number): void;
 }
 
-/** Plain numbers, read at scrape. */
+/**
+ * Plain numbers, read at scrape, counted as etcd's: a range is every look at the keys that a request asks for (a compare, a
+ * previous value), a delete is a request whatever it deletes, a txn is any transaction of more than one of these.
+ */
 export interface StoreCounters {
   put: number;
   delete: number;
@@ -75,6 +78,10 @@ export class Store {
     return this.inTransaction && this.changes.length > 0 ? this.currentRevision + 1 : this.currentRevision;
   }
 
+  get isWriting(): boolean {
+    return this.inTransaction;
+  }
+
   begin(): void {
     assert(!this.inTransaction, 'a write transaction is open already');
     this.inTransaction = true;
@@ -82,11 +89,27 @@ export class Store {
     this.opCount = 0;
   }
 
+  noteRange(): void {
+    this.opCount++;
+    this.counters.range++;
+  }
+
+  noteDelete(): void {
+    this.opCount++;
+    this.counters.delete++;
+  }
+
+  /** What was counted since begin() or the last call was one transaction: etcd reads a Txn's compares in one of its own. */
+  noteTransaction(): void {
+    if (this.opCount > 1) this.counters.txn++;
+    this.opCount = 0;
+  }
+
   /** Closes the transaction; its revision exists only if it changed something. */
   end(): void {
     assert(this.inTransaction, 'no write transaction is open');
     this.inTransaction = false;
-    if (this.opCount > 1) this.counters.txn++;
+    this.noteTransaction();
     if (this.changes.length === 0) return;
     this.currentRevision++;
     if (this.onCommit !== null) this.onCommit(this.currentRevision, this.changes.length);
@@ -191,8 +214,6 @@ export class Store {
     state.ordinal = ordinal;
     storage.index.record(key, 0, key.length, state);
     this.changes.push(-1 - ordinal);
-    this.opCount++;
-    this.counters.delete++;
     if (leaseHi !== 0 || leaseLo !== 0) this.leases.detach(leaseHi, leaseLo, key, 0, key.length);
   }
 
@@ -233,8 +254,7 @@ export class Store {
   range(request: RangeRequest, out: ByteWriter, totalCount = true): EtcdError | null {
     const current = this.readRevision;
     this.rangeRevision = current;
-    this.opCount++;
-    this.counters.range++;
+    this.noteRange();
     const error = this.checkRevision(request.revision);
     if (error !== null) return error;
     this.request = request;
@@ -247,7 +267,7 @@ export class Store {
     this.atRevision = isNewest ? Infinity : request.revision;
     let count: number;
     if (request.countOnly) count = this.countRange(request);
-    else if (isDefaultOrdering(request.sortTarget, request.sortOrder) && !hasRevisionFilters(request)) {
+    else if (!needsSort(request.sortTarget, request.sortOrder) && !hasRevisionFilters(request)) {
       this.limit = request.limit > 0 ? request.limit : Infinity;
       this.visitAll(request, this.visitPlain);
       count = this.more && totalCount ? this.countRange(request) : this.visited;
@@ -334,6 +354,9 @@ export class Store {
 
   /** Filters and orders: every KeyValue of the range is held. Returns the range's count, before the filters as in etcd. */
   private rangeSorted(request: RangeRequest, out: ByteWriter): number {
+    // Without an order etcd reads the first keys alone, one more than the limit, and sorts those by the target.
+    const isCut = isDefaultOrdering(request.sortTarget, request.sortOrder) && !hasRevisionFilters(request);
+    this.limit = isCut && request.limit > 0 ? request.limit + 1 : Infinity;
     this.items = [];
     this.visitAll(request, this.visitSorted);
     const items = this.items;
@@ -368,10 +391,11 @@ export class Store {
         out.length = writeKeyValueTail(out.bytes, offset, EMPTY, 0, 0, leaseHi, leaseLo);
       }
     }
-    return this.visited;
+    return this.visited < this.limit ? this.visited : this.countRange(request);
   }
 
   private readonly visitSorted: RangeVisitor = (_key, _keyStart, _keyEnd, state) => {
+    if (this.visited >= this.limit) return false;
     this.visited++;
     this.readRow(state, this.row);
     const item = new SortItem(Buffer.from(this.row.buffer.subarray(this.row.start, this.row.end)));

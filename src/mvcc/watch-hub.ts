@@ -107,13 +107,16 @@ export class WatchHub {
   private join(watcher: Watcher): void {
     const name = groupName(watcher);
     let group = this.groups.get(name);
+    // What the group holds from before belongs to the older watchers alone. Handing it out can end the group.
+    if (group !== undefined && group.body !== null) {
+      this.flush();
+      group = this.groups.get(name);
+    }
     if (group === undefined) {
       group = new WatchGroup(name, watcher);
       this.groups.set(name, group);
       this.indexGroup(group, watcher);
     }
-    // What the group holds from before belongs to the older watchers alone.
-    if (group.body !== null) this.flush();
     group.watchers.add(watcher);
     watcher.group = group;
   }
@@ -190,10 +193,12 @@ export class WatchHub {
     if (group.body === null) {
       group.body = new ByteWriter(1024);
       group.firstRevision = this.changeMain;
+      group.eventCount = 0;
       this.dirty.push(group);
     }
     const before = group.body.length;
     this.writeEvent(group.body, this.changeMain, this.changeIsDelete, group.prevKv);
+    group.eventCount++;
     this.bodyBytes += group.body.length - before;
   }
 
@@ -228,7 +233,6 @@ export class WatchHub {
     }
     body.bytesField(0x12, kvBuffer, kvStart, kvEnd);
     if (prevLength >= 0) body.bytesField(0x1a, this.previous.buffer, this.previous.start, this.previous.end);
-    this.eventsTotal++;
   }
 
   /** Hands out what the turn gathered. */
@@ -247,6 +251,7 @@ export class WatchHub {
           this.unsynced.add(watcher);
         } else {
           watcher.minRevision = revision + 1;
+          this.eventsTotal += group.eventCount;
           watcher.sink.sendEvents(watcher, revision, body.bytes, 0, body.length);
         }
       }
@@ -281,7 +286,8 @@ export class WatchHub {
     for (const watcher of slice) {
       const body = watcher.catchUpBody;
       watcher.catchUpBody = null;
-      if (watcher.minRevision > reached) continue;
+      // Sending to one may have closed its stream, which removes the others of that stream.
+      if (watcher.state !== WatcherState.unsynced || watcher.minRevision > reached) continue;
       watcher.minRevision = reached + 1;
       if (reached >= current) {
         this.unsynced.delete(watcher);
@@ -355,6 +361,7 @@ export class WatchHub {
     watcher.catchUpBody ??= new ByteWriter(1024);
     const before = watcher.catchUpBody.length;
     this.writeEvent(watcher.catchUpBody, main, isDelete, watcher.prevKv);
+    this.eventsTotal++;
     return watcher.catchUpBody.length - before;
   }
 }

@@ -14,7 +14,8 @@ export interface WatchSink {
 }
 
 export interface WatcherOptions {
-  readonly id: number;
+  /** Any int64: the client may choose it. */
+  readonly id: bigint;
   readonly key: Buffer;
   /** Empty: the key alone; null: to the last key. */
   readonly end: Buffer | null;
@@ -30,7 +31,7 @@ export type WatcherState = (typeof WatcherState)[keyof typeof WatcherState];
 
 export class Watcher {
   readonly sink: WatchSink;
-  readonly id: number;
+  readonly id: bigint;
   readonly key: Buffer;
   readonly end: Buffer | null;
   readonly startRevision: number;
@@ -85,8 +86,9 @@ export class WatchGroup implements Interval {
   readonly watchers: Set<Watcher> = new Set();
   /** Events of this turn that were not handed out yet; null while there are none, so that an idle group is small. */
   body: ByteWriter | null = null;
-  /** Revision of the first event in `body`. */
+  /** Revision of the first event in `body`, and how many there are. */
   firstRevision = 0;
+  eventCount = 0;
 
   constructor(name: string, watcher: Watcher) {
     this.name = name;

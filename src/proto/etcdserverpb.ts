@@ -40,10 +40,10 @@ export const WatchCreateRequest = {
   progressNotify: { no: 4, kind: 'bool' },
   filters: { no: 5, kind: 'enum', repeated: true },
   prevKv: { no: 6, kind: 'bool' },
-  watchId: { no: 7, kind: 'int' },
+  watchId: { no: 7, kind: 'int64' },
   fragment: { no: 8, kind: 'bool' },
 } as const;
-export const WatchCancelRequest = { watchId: { no: 1, kind: 'int' } } as const;
+export const WatchCancelRequest = { watchId: { no: 1, kind: 'int64' } } as const;
 export const WatchProgressRequest = {} as const;
 export const WatchRequest = {
   createRequest: { no: 1, kind: WatchCreateRequest as typeof WatchCreateRequest, oneof: 'request' },

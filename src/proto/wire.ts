@@ -49,33 +49,27 @@ export class Reader {
     return this.ok;
   }
 
-  /**
-   * A varint whose value is known to fit 32 bits; higher bits make it malformed (as for a tag or a length). So do more than five
-   * bytes, which protobuf would allow if they were padding: no encoder writes them.
-   */
+  /** A tag or a length: a varint whose value fits 32 bits, padded or not (Go's decoder takes padding); above, malformed. */
   readUint32(): number {
     const buffer = this.buffer;
-    let position = this.position;
+    const position = this.position;
     if (position < this.end) {
       const first = buffer[position]!;
       if (first < 0x80) {
         this.position = position + 1;
         return first;
       }
-    }
-    let value = 0;
-    for (let shift = 0; shift < 35; shift += 7) {
-      if (position >= this.end) break;
-      const byte = buffer[position++]!;
-      if (shift === 28 && byte > 0x0f) break;
-      value |= (byte & 0x7f) << shift;
-      if (byte < 0x80) {
-        this.position = position;
-        return value >>> 0;
+      if (position + 1 < this.end) {
+        const second = buffer[position + 1]!;
+        if (second < 0x80) {
+          this.position = position + 2;
+          return (first & 0x7f) | (second << 7);
+        }
       }
     }
-    this.fail();
-    return 0;
+    if (!this.readVarint64()) return 0;
+    if (this.high !== 0) this.fail();
+    return this.ok ? this.low : 0;
   }
 
   /** Any varint of up to ten bytes into `low` and `high`. */

@@ -5,8 +5,8 @@
 //   enter joint:  (1 2 3)            ──► (1 2 4)&&(1 2 3)              both majorities decide
 //   leave joint:  (1 2 4)&&(1 2 3)   ──► (1 2 4)
 //
-// A voter of the outgoing half that shall become a learner waits in learnersNext until the joint configuration is left, so
-// that nobody is voter and learner at once.
+// A voter of the outgoing half that shall become a learner waits in learnersNext until the joint configuration is left,
+// so that nobody is voter and learner at once.
 
 import {
   type ConfChangeSingle,

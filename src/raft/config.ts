@@ -6,11 +6,15 @@ import type { Storage } from './storage.ts';
 import type { ConfChangeV2, Entry, NodeId } from './types.ts';
 import { NONE } from './types.ts';
 
-/** How reads are made linearizable: by a round of heartbeats, or by trusting the clock that measures the leader's lease. */
+/**
+ * How reads are made linearizable: by a round of heartbeats, or by trusting the clock that measures the leader's lease.
+ */
 export const ReadOnlyOption = { safe: 0, leaseBased: 1 } as const;
 export type ReadOnlyOption = (typeof ReadOnlyOption)[keyof typeof ReadOnlyOption];
 
-/** Lines about rare events (elections, snapshots, configuration). Those of one message are built only if debugEnabled. */
+/**
+ * Lines about rare events (elections, snapshots, configuration). Those of one message are built only if debugEnabled.
+ */
 export interface RaftLogger {
   readonly debugEnabled: boolean;
   debug(line: string): void;
@@ -24,7 +28,9 @@ export interface RaftConfig {
   readonly electionTick: number;
   readonly heartbeatTick: number;
   readonly storage: Storage;
-  /** The last entry that the state machine holds already; 0 when it starts from the storage's snapshot or from nothing. */
+  /**
+   * The last entry that the state machine holds already; 0 when it starts from the storage's snapshot or from nothing.
+   */
   readonly applied: number;
   /** Bound of the entries in one append message; one entry is always sent. */
   readonly maxSizePerMessage: number;

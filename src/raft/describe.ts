@@ -1,4 +1,5 @@
-// Short texts of raft's values, for log lines and the transcripts of the scripted tests. Ids are in hexadecimal, as in etcd.
+// Short texts of raft's values, for log lines and the transcripts of the scripted tests. Ids are in hexadecimal, as in
+// etcd.
 //
 //   message   1->2 app term=2 prev=1/10 commit=9 entries=[2/11 "x", 2/12 ""]      prev is the term/index before the entries
 //   progress  2: replicate match=10 next=13 inflight=1 [paused] [inactive] [learner]
@@ -84,7 +85,9 @@ export function describeMessage(message: Message): string {
 
 function describeContext(message: Message): string {
   const isPosition = message.type === MessageType.heartbeat || message.type === MessageType.heartbeatResp;
-  return isPosition ? String(message.context.readBigUInt64LE(0)) : message.context.toString();
+  return isPosition && message.context.length === 8
+    ? String(message.context.readBigUInt64LE(0))
+    : message.context.toString();
 }
 
 /** One line a fact. */

@@ -1,5 +1,5 @@
-// The append messages that are on their way to one follower: a window bounded in messages and bytes. A ring of (last index,
-// bytes) that grows by doubling up to the bound, so that an idle follower costs nothing.
+// The append messages that are on their way to one follower: a window bounded in messages and bytes. A ring of (last
+// index, bytes) that grows by doubling up to the bound, so that an idle follower costs nothing.
 //
 //   start=2 count=3, ring of 4:   [ 14 | - | 8 | 11 ]   oldest 8, newest 14; freeTo(11) leaves 14
 

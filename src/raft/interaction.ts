@@ -1,12 +1,14 @@
-// Several raft members in memory, driven by the commands of the scripts in testdata/ (run by script.test.ts). Not a driver
-// to copy: everything is synchronous and printed. Members that crash lose what was not persisted and replay from there.
+// Several raft members in memory, driven by the commands of the scripts in testdata/ (run by script.test.ts). Not a
+// driver to copy: everything is synchronous and printed. Members that crash lose what was not persisted and replay from
+// there.
 //
 // Commands (ids in decimal, lists as 1,2,3):
-//   add-nodes N [voters=..] [learners=..] [prevote] [checkquorum] [lease] [noforward] [async] [inflight=n] [inflight-bytes=n]
-//             [max-size=n] [max-committed=n] [uncommitted=n]          members 1..N more, with that configuration
+//   add-nodes N [voters=..] [learners=..] [prevote] [checkquorum] [lease] [noforward] [async] [inflight=n]
+//             [inflight-bytes=n] [max-size=n] [max-committed=n] [uncommitted=n]    N more members
 //   bootstrap N                        members 1..N that bootstrap themselves as etcd does, with an empty storage
 //   campaign ID · tick ID N · election-timeout ID N · propose ID words.. · batch ID words.. · conf-change ID [v1] ops..
-//   transfer ID TO · forget-leader ID · step-down ID · read ID context · unreachable ID PEER · snapshot-status ID PEER ok|failed
+//   transfer ID TO · forget-leader ID · step-down ID · read ID context
+//   unreachable ID PEER · snapshot-status ID PEER ok|failed
 //   ready ID                           takes and, unless async, performs one Ready
 //   persist ID · apply ID              async members: completes the oldest write, applies the oldest committed entries
 //   deliver ID.. [type=..] [from=ID] [drop]   delivers what waits for these members; `drop` loses it
@@ -21,45 +23,11 @@
 import { assert } from '../base/assert.ts';
 import { type RaftConfig, type RaftLogger, ReadOnlyOption } from './config.ts';
 import { describeEntry, describeMessage, describeProgress, describeReady, describeStatus } from './describe.ts';
+import { parseConfChange, Words } from './interaction-words.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import { ProposeStatus } from './propose.ts';
 import { RawNode, type Ready } from './raw-node.ts';
-import {
-  type ConfChangeSingle,
-  ConfChangeTransition,
-  ConfChangeType,
-  type ConfChangeV2,
-  type ConfState,
-  EMPTY_CONF_STATE,
-  type Entry,
-  EntryType,
-  type Message,
-  MessageType,
-  NO_BYTES,
-} from './types.ts';
-
-const OPERATIONS: Readonly<Record<string, ConfChangeType>> = {
-  v: ConfChangeType.addNode,
-  l: ConfChangeType.addLearnerNode,
-  r: ConfChangeType.removeNode,
-  u: ConfChangeType.updateNode,
-};
-
-/** 'v4 l5 implicit' → the change. Null when it can't be read. */
-export function parseConfChange(text: string): ConfChangeV2 | null {
-  let transition: ConfChangeTransition = ConfChangeTransition.auto;
-  const changes: ConfChangeSingle[] = [];
-  for (const word of text.split(' ').filter((one) => one !== '')) {
-    if (word === 'implicit') transition = ConfChangeTransition.jointImplicit;
-    else if (word === 'explicit') transition = ConfChangeTransition.jointExplicit;
-    else {
-      const type = OPERATIONS[word[0]!];
-      if (type === undefined || !/^\d+$/.test(word.slice(1))) return null;
-      changes.push({ type, nodeId: BigInt(word.slice(1)) });
-    }
-  }
-  return { transition, changes, context: NO_BYTES };
-}
+import { type ConfState, EMPTY_CONF_STATE, type Entry, EntryType, type Message, MessageType } from './types.ts';
 
 /** The state machine of a member: the requests that it applied, in order. */
 interface MemberState {
@@ -77,39 +45,6 @@ interface Member {
   isDown: boolean;
   writes: Ready[];
   applies: Ready[];
-}
-
-/** The words of a command: plain ones, `key=value` ones. */
-class Words {
-  readonly plain: string[] = [];
-  readonly #options = new Map<string, string>();
-
-  constructor(line: string) {
-    for (const word of line.split(/\s+/).filter((one) => one !== '')) {
-      const equals = word.indexOf('=');
-      if (equals < 0) this.plain.push(word);
-      else this.#options.set(word.slice(0, equals), word.slice(equals + 1));
-    }
-  }
-
-  option(key: string): string | undefined {
-    return this.#options.get(key);
-  }
-
-  count(key: string, otherwise: number): number {
-    return Number(this.#options.get(key) ?? otherwise);
-  }
-
-  ids(key: string): bigint[] {
-    return (this.#options.get(key) ?? '').split(',').filter(Boolean).map(BigInt);
-  }
-
-  /** Removes the word; true if it was there. */
-  flag(name: string): boolean {
-    const at = this.plain.indexOf(name);
-    if (at >= 0) this.plain.splice(at, 1);
-    return at >= 0;
-  }
 }
 
 export class Interaction {

@@ -1,5 +1,5 @@
-// The replicated log as the core sees it: the durable part (Storage) with the unstable part on top, and the marks that move
-// over it. Not the WAL.
+// The replicated log as the core sees it: the durable part (Storage) with the unstable part on top, and the marks that
+// move over it. Not the WAL.
 //
 //   firstIndex          applied      applying       committed      stable          last
 //       │ state machine    │ handed out  │ may be applied │            │ handed to the │
@@ -7,8 +7,8 @@
 //
 //   applied <= applying <= min(committed, stable) <= last
 //
-// Entries are handed out to be applied only once they are durable here too (etcd-io/raft with async storage writes): so a
-// state machine is never ahead of its own WAL, and a single member never answers before its sync (etcd issue 14370).
+// Entries are handed out to be applied only once they are durable here too (etcd-io/raft with async storage writes): so
+// a state machine is never ahead of its own WAL, and a single member never answers before its sync (etcd issue 14370).
 
 import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
@@ -99,7 +99,9 @@ export class RaftLog {
     return this.term(index) === term;
   }
 
-  /** Raft 5.4.1: a candidate's log is at least as complete when it ends in a later term, or in the same and no earlier. */
+  /**
+   * Raft 5.4.1: a candidate's log is at least as complete when it ends in a later term, or in the same and no earlier.
+   */
   isUpToDate(index: number, term: number): boolean {
     return term > this.lastTerm || (term === this.lastTerm && index >= this.lastIndex);
   }
@@ -112,8 +114,8 @@ export class RaftLog {
   }
 
   /**
-   * A follower appends what follows (prevIndex, prevTerm) at its leader, and takes over its commit index. Returns the last
-   * index that now agrees with the leader, or -1 when the logs do not agree at prevIndex.
+   * A follower appends what follows (prevIndex, prevTerm) at its leader, and takes over its commit index. Returns the
+   * last index that now agrees with the leader, or -1 when the logs do not agree at prevIndex.
    */
   maybeAppend(prevIndex: number, prevTerm: number, entries: readonly Entry[], commit: number): number {
     if (!this.matchTerm(prevIndex, prevTerm)) return -1;
@@ -137,8 +139,8 @@ export class RaftLog {
   }
 
   /**
-   * The best guess of where this log ends agreeing with one that has (index, term): the highest index at or below `index`
-   * whose term is at most `term` or not known. One step a term, not one an entry, over a diverged tail.
+   * The best guess of where this log ends agreeing with one that has (index, term): the highest index at or below
+   * `index` whose term is at most `term` or not known. One step a term, not one an entry, over a diverged tail.
    */
   findConflictByTerm(index: number, term: number): { index: number; term: number } {
     for (let guess = index; guess > 0; guess--) {
@@ -254,7 +256,9 @@ export class RaftLog {
     return entries;
   }
 
-  /** The state machine holds everything up to `index`. Returns the bytes of requests of the Readies that this completes. */
+  /**
+   * The state machine holds everything up to `index`. Returns the bytes of requests of the Readies that this completes.
+   */
   appliedTo(index: number): number {
     assert(index >= this.#applied && index <= this.#applying, 'applied must move forward, up to what was handed out');
     this.#applied = index;

@@ -1,5 +1,6 @@
-// The Storage that a member runs on: the log's tail in memory (the WAL holds the same durably). Entries and payloads are
-// never copied; entries() makes one array of references, a memcpy. The log is bounded by the driver, who calls compact().
+// The Storage that a member runs on: the log's tail in memory (the WAL holds the same durably). Entries and payloads
+// are never copied; entries() makes one array of references, a memcpy. The log is bounded by the driver, who calls
+// compact().
 //
 //   compacted        #entries
 //   ... 4  5 | 6  7  8  9         #compactedIndex 5, its term known; firstIndex 6, lastIndex 9
@@ -69,7 +70,10 @@ export class MemoryStorage implements Storage {
     return this.#snapshot;
   }
 
-  /** Appends what a Ready gave; an entry at or before lastIndex() replaces it and all after it (raft overwrote its tail). */
+  /**
+   * Appends what a Ready gave; an entry at or before lastIndex() replaces it and all after it (raft overwrote its
+   * tail).
+   */
   append(entries: readonly Entry[]): void {
     if (entries.length === 0) return;
     const first = entries[0]!.index;

@@ -1,4 +1,5 @@
-// What a leader knows of one member's log, and how it therefore sends to it. Three states, as in etcd-io/raft's tracker:
+// What a leader knows of one member's log, and how it therefore sends to it. Three states, as in etcd-io/raft's
+// tracker:
 //
 //            append accepted                      snapshot needed
 //   ┌─────────────────────────► replicate ──────────────────────────┐
@@ -7,8 +8,8 @@
 //   ▲  └──────────────────── snapshot needed ───────────────────────►│
 //   └──────────────── reported done or failed, or answered ──────────┘
 //
-// probe: one append a heartbeat, to find where the logs agree. replicate: appends stream ahead of the answers, bounded by
-// Inflights. snapshot: nothing is sent until the snapshot's fate is known.
+// probe: one append a heartbeat, to find where the logs agree. replicate: appends stream ahead of the answers, bounded
+// by Inflights. snapshot: nothing is sent until the snapshot's fate is known.
 
 import { assert } from '../base/assert.ts';
 import { Inflights } from './inflights.ts';
@@ -123,8 +124,8 @@ export class Progress {
   }
 
   /**
-   * The member refused an append after `rejected`; `hint` is the next guess of where the logs agree. False when the answer
-   * is stale, which reordering makes possible.
+   * The member refused an append after `rejected`; `hint` is the next guess of where the logs agree. False when the
+   * answer is stale, which reordering makes possible.
    */
   maybeDecrease(rejected: number, hint: number): boolean {
     if (this.state === ProgressState.replicate) {

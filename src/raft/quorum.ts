@@ -1,7 +1,8 @@
 // Majorities: what a set of voters has agreed on. Pure arithmetic on plain numbers, for one majority and for the joint
 // configuration of two (Raft thesis 4.3), where both must agree. The callers map voters to numbers.
 //
-// An empty half of a joint configuration agrees to everything (index Infinity, election won), so that the other decides.
+// An empty half of a joint configuration agrees to everything (index Infinity, election won), so that the other
+// decides.
 
 /** The outcome of an election so far. */
 export const VoteResult = { pending: 0, lost: 1, won: 2 } as const;

@@ -1,12 +1,20 @@
-// The state of one raft member and the operations that the steps share: sending, becoming, appending, committing. What a
-// message does is in step*.ts, elections are in election.ts, the surface for a driver is raw-node.ts. Pure: no clock, no
-// I/O, no randomness of its own. Behaviour follows go.etcd.io/raft/v3 v3.7.0; the deliberate differences:
+// The state of one raft member and the operations that the steps share: sending, becoming, appending, committing. What
+// a message does is in step*.ts, elections are in election.ts, the surface for a driver is raw-node.ts. Pure: no clock,
+// no I/O, no randomness of its own. Behaviour follows go.etcd.io/raft/v3 v3.7.0; the deliberate differences:
 //
-// - Appends for everybody and heartbeats are made when the Ready is taken, not at each proposal or answer: a turn's proposals
-//   share their messages, and a turn's answers one broadcast of the commit index, which is left out where it can't help.
-// - A Ready is acknowledged by its sequence (write-queue.ts) in place of messages to oneself.
-// - A leader always steps down when it is removed or demoted (etcd's StepDownOnRemoval).
-// - A single voter answers reads only after it committed in its term, as in larger groups (read-index.txt shows it).
+// - Appends for everybody and heartbeats are made when the Ready is taken, not at each proposal or answer: a turn's
+//   proposals share their messages, and a turn's answers one broadcast of the commit index, which is left out where it
+//   can't help (lagging-commit.txt).
+// - A Ready is acknowledged by its sequence (write-queue.ts) in place of messages to oneself; one's own pre-vote, which
+//   promises nothing, counts at once (prevote.txt).
+// - Entries are handed out to be applied only when they are durable here, in every mode (async-writes.txt).
+// - A leader always steps down when it is removed or demoted, etcd's StepDownOnRemoval (confchange-remove-leader.txt).
+// - A single voter answers reads only after it committed in its term, as in larger groups (read-index-single.txt).
+// - A configuration change from before a received snapshot does not undo the snapshot's (snapshot-unapplied-change.txt).
+// - A leader refuses its own impossible configuration change by value, and replaces only forwarded ones by an empty
+//   entry (confchange-simple.txt, forwarding.txt).
+// - Refusals during a snapshot and answers to heartbeats that were never sent are ignored (raw-node.test.ts).
+// - A start repairs what a torn write leaves: a term behind the log's, a commit index behind the state machine's.
 
 import { assert } from '../base/assert.ts';
 import { type Configuration, changeConfiguration, restoreConfiguration, toConfState } from './conf-change.ts';
@@ -68,7 +76,9 @@ export class Raft {
   /** Bytes of requests appended in this term and not yet applied: an estimate that never exceeds the truth. */
   uncommittedBytes = 0;
 
-  /** Ticks since the election timer was reset: as follower since the leader was heard, as leader since the last check. */
+  /**
+   * Ticks since the election timer was reset: as follower since the leader was heard, as leader since the last check.
+   */
   electionElapsed = 0;
   heartbeatElapsed = 0;
   randomizedElectionTimeout = 0;
@@ -79,8 +89,8 @@ export class Raft {
   /** Read requests that wait for the first commit of this term. */
   pendingReads: Message[] = [];
   /**
-   * The configuration as of what the state machine holds. It trails the one in force (the tracker's) from the moment that a
-   * snapshot is received until the state machine has applied what came before it, and the snapshot.
+   * The configuration as of what the state machine holds. It trails the one in force (the tracker's) from the moment
+   * that a snapshot is received until the state machine has applied what came before it, and the snapshot.
    */
   #appliedConfiguration: Configuration;
   /** Of snapshots that were received and not applied; ascending. */
@@ -175,7 +185,8 @@ export class Raft {
     if (this.#appendsPending) {
       this.#appendsPending = false;
       for (const peer of this.tracker.peers) {
-        // An empty append only helps a peer that can commit more by it; entries go until nothing is left or it is paused.
+        // An empty append only helps a peer that can commit more by it; entries go until nothing is left or it is
+        // paused.
         this.maybeSendAppend(peer, peer.canBumpCommit(this.log.committed));
         while (this.maybeSendAppend(peer, false));
       }
@@ -193,8 +204,8 @@ export class Raft {
     const prevIndex = peer.next - 1;
     const prevTerm = this.log.term(prevIndex);
     if (prevTerm === NO_TERM) return this.#maybeSendSnapshot(peer);
-    // With a full window only an empty append goes out, after a heartbeat's answer: should all messages in the window be
-    // lost, its rejection is what empties the window.
+    // With a full window only an empty append goes out, after a heartbeat's answer: should all messages in the window
+    // be lost, its rejection is what empties the window.
     const windowFull = peer.state === ProgressState.replicate && peer.inflights.full;
     const entries = windowFull ? [] : this.log.entriesFrom(peer.next, this.config.maxSizePerMessage);
     if (entries === null) return this.#maybeSendSnapshot(peer);
@@ -330,7 +341,9 @@ export class Raft {
 
   // --- Acknowledgements of the driver ---
 
-  /** Everything handed out in the Readies up to `sequence` is durable. True when this member's own vote became durable. */
+  /**
+   * Everything handed out in the Readies up to `sequence` is durable. True when this member's own vote became durable.
+   */
   persisted(sequence: number): boolean {
     let voted = false;
     let any = false;

@@ -5,11 +5,12 @@
 //     1. send ready.messages at once                     (a leader's appends travel while its own sync runs)
 //     2. write snapshot, hardState and entries, in the order of the Readies; sync if mustSync; then
 //        sequence > 0: persisted(sequence), and send ready.messagesAfterPersist
-//     3. apply the snapshot and committedEntries in order; applyConfChange() for each change; applied(lastIndex)
+//     3. apply the snapshot, then applied(its index); apply committedEntries, with applyConfChange() for each change,
+//        then applied(last index)
 //
-// Many Readies may be in flight: writes are acknowledged in order (one call may cover several), applies as well. Entries
-// must be in the Storage when persisted() is called and may be there before. Nothing here throws but failed assertions and
-// FatalError when the log turns out to have lost entries.
+// Many Readies may be in flight: writes are acknowledged in order (one call may cover several), applies as well.
+// Entries must be in the Storage when persisted() is called and may be there before. Nothing here throws but failed
+// assertions and FatalError when the log turns out to have lost entries.
 //
 // A single voter: propose() → ready() with entries → persisted() → ready() with committedEntries; no message is made.
 
@@ -168,8 +169,8 @@ export class RawNode {
   // --- Inputs ---
 
   /**
-   * The first start of a new group, with an empty storage: every member makes the same log, which adds the members one by
-   * one in term 1 (as etcd does, so that indexes agree with it). The changes come back as committedEntries.
+   * The first start of a new group, with an empty storage: every member makes the same log, which adds the members one
+   * by one in term 1 (as etcd does, so that indexes agree with it). The changes come back as committedEntries.
    */
   bootstrap(peers: readonly BootstrapPeer[]): void {
     const raft = this.#raft;
@@ -213,7 +214,10 @@ export class RawNode {
     return this.#proposeResult;
   }
 
-  /** `data` is an encoded ConfChange (type confChange) or ConfChangeV2 (confChangeV2; empty leaves a joint configuration). */
+  /**
+   * `data` is an encoded ConfChange (type confChange) or ConfChangeV2 (confChangeV2; empty leaves a joint
+   * configuration).
+   */
   proposeConfChange(type: EntryType, data: Buffer): Readonly<ProposeResult> {
     assert(type !== EntryType.normal, 'not a configuration change');
     proposeConfChange(this.#raft, type, data, this.#proposeResult);
@@ -247,7 +251,10 @@ export class RawNode {
     step(this.#raft, message);
   }
 
-  /** Asks for a state to read; the answer is a ReadState with `context`. False when nobody can be asked: try again later. */
+  /**
+   * Asks for a state to read; the answer is a ReadState with `context`. False when nobody can be asked: try again
+   * later.
+   */
   readIndex(context: Buffer): boolean {
     const raft = this.#raft;
     const message = newMessage(MessageType.readIndex, NONE);
@@ -287,7 +294,9 @@ export class RawNode {
     }
   }
 
-  /** A follower forgets its leader and may vote for another of the term at once; the leader's next message restores it. */
+  /**
+   * A follower forgets its leader and may vote for another of the term at once; the leader's next message restores it.
+   */
   forgetLeader(): void {
     forgetLeader(this.#raft);
   }
@@ -384,8 +393,8 @@ export class RawNode {
   }
 
   /**
-   * To be called for every committed change, in order and before applied(); a refused one with its node ids 0n. Returns the
-   * configuration as of that entry, to be stored with the state machine.
+   * To be called for every committed change, in order and before applied(); a refused one with its node ids 0n. Returns
+   * the configuration as of that entry, to be stored with the state machine.
    */
   applyConfChange(change: ConfChangeV2): ConfState {
     return this.#raft.applyConfChange(change);

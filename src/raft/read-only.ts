@@ -1,5 +1,6 @@
-// Reads that wait until a majority confirms that the leader still leads (Raft thesis 6.4, ReadIndex). Every read gets the
-// next position; a heartbeat carries the newest position in its context, so that one round confirms all reads before it.
+// Reads that wait until a majority confirms that the leader still leads (Raft thesis 6.4, ReadIndex). Every read gets
+// the next position; a heartbeat carries the newest position in its context, so that one round confirms all reads
+// before it.
 //
 //   context of a heartbeat, 8 bytes:  0  uint64 little-endian  position   (as etcd-io/raft 3.7; followers echo it)
 

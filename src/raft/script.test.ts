@@ -1,6 +1,6 @@
-// Goal: whole groups behave as Raft and etcd-io/raft say, in cases that one can read. Method: each file of testdata/ is a
-// script of commands (interaction.ts) with the transcript that they must print. REWRITE=1 writes the transcripts anew: read
-// the difference before it is committed.
+// Goal: whole groups behave as Raft and etcd-io/raft say, in cases that one can read. Method: each file of testdata/ is
+// a script of commands (interaction.ts) with the transcript that they must print. REWRITE=1 writes the transcripts
+// anew: read the difference before it is committed.
 //
 //   # a comment
 //   command words...

@@ -1,17 +1,17 @@
-// A group of raft members in one process, driven at random from a seed: messages are lost, doubled and reordered, disks and
-// appliers lag, members crash in the middle of writes, are cut off, come and go. Checked at every step against what Raft
-// promises (figure 3 of the paper) and what the core promises its driver. Runs in simulation.test.ts.
+// A group of raft members in one process, driven at random from a seed: messages are lost, doubled and reordered, disks
+// and appliers lag, members crash in the middle of writes, are cut off, come and go. Checked at every step against what
+// Raft promises (figure 3 of the paper) and what the core promises its driver. Runs in simulation.test.ts.
 //
-// A member's disk is its MemoryStorage; a write reaches it when the simulation says so. A crash keeps a prefix of the writes
-// in flight, and of the entries of the next one. The state machine is a running hash; it survives up to a random point
-// between the snapshot and what was applied, as a database that is flushed now and then.
+// A member's disk is its MemoryStorage; a write reaches it when the simulation says so. A crash keeps a prefix of the
+// writes in flight, and of the entries of the next one. The state machine is a running hash; it survives up to a random
+// point between the snapshot and what was applied, as a database that is flushed now and then.
 
 import { assert } from '../base/assert.ts';
 import { changeConfiguration, restoreConfiguration } from './conf-change.ts';
 import { ReadOnlyOption } from './config.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import { RawNode, type Ready } from './raw-node.ts';
-import { NO_TERM } from './storage.ts';
+import { type MachineState, SimulationOracle } from './simulation-oracle.ts';
 import {
   type ConfChangeSingle,
   ConfChangeType,
@@ -53,13 +53,6 @@ function decodeConfChange(entry: Entry): ConfChangeV2 {
   return { transition: Number(transition) as 0 | 1 | 2, changes, context: NO_BYTES };
 }
 
-/** What a state machine holds. */
-interface MachineState {
-  readonly applied: number;
-  readonly hash: number;
-  readonly confState: ConfState;
-}
-
 interface Member {
   readonly id: NodeId;
   readonly storage: MemoryStorage;
@@ -72,12 +65,6 @@ interface Member {
   applies: Ready[];
   /** Sum of all terms seen on the disk must only grow. */
   durableTerm: number;
-}
-
-interface Committed {
-  readonly term: number;
-  /** The state after applying it, once somebody has. */
-  hash: number;
 }
 
 const MEMBERS_MAX = 6;
@@ -105,22 +92,15 @@ export class Simulation {
   readonly #weights: readonly [(member: Member, node: RawNode) => void, number][];
   readonly #weightSum: number;
 
-  /** The oracle. */
-  readonly #leaders = new Map<number, NodeId>();
-  readonly #votes = new Map<string, NodeId>();
-  readonly #committed: Committed[] = [{ term: 0, hash: 0 }];
-  readonly #reads = new Map<string, number>();
+  readonly #oracle: SimulationOracle = new SimulationOracle((id) => this.#members[Number(id) - 1]!.storage);
 
   /** What happened, so that a run that tests nothing shows. */
-  readonly counts: {
-    elections: number;
-    commits: number;
-    crashes: number;
-    snapshots: number;
-    confChanges: number;
-    reads: number;
-    joint: number;
-  } = { elections: 0, commits: 0, crashes: 0, snapshots: 0, confChanges: 0, reads: 0, joint: 0 };
+  readonly counts: { crashes: number; snapshots: number; confChanges: number; joint: number } = {
+    crashes: 0,
+    snapshots: 0,
+    confChanges: 0,
+    joint: 0,
+  };
 
   constructor(options: SimulationOptions) {
     this.#options = options;
@@ -163,13 +143,22 @@ export class Simulation {
     }
   }
 
+  get totals(): Readonly<Record<string, number>> {
+    const { elections, commits, reads } = this.#oracle;
+    return { elections, commits, reads, ...this.counts };
+  }
+
   run(): void {
     for (let i = 0; i < this.#options.steps; i++) {
       this.#step();
       this.#check();
-      if (i % 64 === 0) this.#checkLogMatching();
+      if (i % 64 === 0) this.#oracle.checkLogMatching(this.#nodes());
     }
     this.#checkLiveness();
+  }
+
+  #nodes(): RawNode[] {
+    return this.#members.flatMap((member) => (member.node === null ? [] : [member.node]));
   }
 
   #pick<T>(from: readonly T[]): T {
@@ -279,7 +268,7 @@ export class Simulation {
   /** The answer must not be older than what was committed when it was asked for. */
   #read(node: RawNode): void {
     const context = `read${++this.#readCount}`;
-    if (node.readIndex(Buffer.from(context))) this.#reads.set(context, this.#committed.length - 1);
+    if (node.readIndex(Buffer.from(context))) this.#oracle.expectRead(context);
   }
 
   #partition(): void {
@@ -308,13 +297,13 @@ export class Simulation {
     const target = this.#members[Number(message.to) - 1]!;
     if (target.node === null) return;
     target.node.step(message);
-    this.#checkCommit(target.node);
+    this.#oracle.checkCommit(target.node);
     if (message.type === MessageType.snap) this.counts.snapshots++;
   }
 
   #send(messages: readonly Message[]): void {
     for (const message of messages) {
-      if (message.type === MessageType.voteResp && !message.reject) this.#checkVote(message);
+      if (message.type === MessageType.voteResp && !message.reject) this.#oracle.checkVote(message);
       this.#network.push(message);
     }
     if (this.#network.length > NETWORK_MAX) this.#network.splice(0, this.#network.length - NETWORK_MAX);
@@ -327,7 +316,7 @@ export class Simulation {
     if (!node.hasReady()) return;
     const ready = node.ready();
     this.#send(ready.messages);
-    for (const read of ready.readStates) this.#checkRead(read.context.toString(), read.index);
+    for (const read of ready.readStates) this.#oracle.checkRead(read.context.toString(), read.index);
     if (ready.sequence > 0) member.writes.push(ready);
     if (ready.committedEntries.length > 0 || ready.snapshot !== null) member.applies.push(ready);
   }
@@ -338,7 +327,7 @@ export class Simulation {
     const done = member.writes.splice(0, count);
     for (const ready of done) this.#writeToDisk(member, ready);
     member.node!.persisted(done[done.length - 1]!.sequence);
-    this.#checkCommit(member.node!);
+    this.#oracle.checkCommit(member.node!);
     for (const ready of done) this.#send(ready.messagesAfterPersist);
   }
 
@@ -361,7 +350,7 @@ export class Simulation {
       hash: Number(snapshot.data.toString()),
       confState: snapshot.meta.confState,
     };
-    this.#checkState(member.flushed);
+    this.#oracle.checkState(member.flushed);
   }
 
   #applyOne(member: Member): void {
@@ -397,12 +386,12 @@ export class Simulation {
     if (entry.type !== EntryType.normal) {
       confState = member.node!.applyConfChange(this.#voidIfImpossible(confState, decodeConfChange(entry)));
       // The next change could hide which majority this commit had.
-      this.#checkCommit(member.node!);
+      this.#oracle.checkCommit(member.node!);
       this.counts.confChanges++;
       if (confState.votersOutgoing.length > 0) this.counts.joint++;
     }
     member.machine = { applied: entry.index, hash: next, confState };
-    this.#checkState(member.machine);
+    this.#oracle.checkState(member.machine);
   }
 
   /** As etcd's membership rules do at apply time: a follower's stale proposal must not remove the last voter. */
@@ -440,98 +429,12 @@ export class Simulation {
     }
   }
 
-  // --- The oracle ---
-
   #check(): void {
-    for (const member of this.#members) {
-      const { node } = member;
+    for (const { node } of this.#members) {
       if (node === null) continue;
       node.checkInvariants();
-      if (node.state === RaftState.leader) this.#checkLeader(member, node);
-      this.#checkCommit(node);
-    }
-  }
-
-  /** Election safety; and leader completeness, when it is new. */
-  #checkLeader(member: Member, node: RawNode): void {
-    const known = this.#leaders.get(node.term);
-    assert(known === undefined || known === member.id, 'two leaders in one term');
-    if (known !== undefined) return;
-    this.counts.elections++;
-    this.#leaders.set(node.term, member.id);
-    for (let index = this.#committed.length - 1; index > 0; index--) {
-      const term = node.termAt(index);
-      if (term === NO_TERM && index <= node.lastIndex) break; // Compacted: committed long ago.
-      assert(term === this.#committed[index]!.term, 'a leader without a committed entry');
-    }
-  }
-
-  /** What a member takes for committed: the same for all, and durable on a majority the first time. */
-  #checkCommit(node: RawNode): void {
-    const commit = node.committedIndex;
-    for (let index = this.#committed.length; index <= commit; index++) {
-      const term = node.termAt(index);
-      assert(term !== NO_TERM, 'a commit that nobody could have seen');
-      this.#checkDurable(node, index, term);
-      this.#committed.push({ term, hash: Number.NaN });
-      this.counts.commits++;
-    }
-    const term = node.termAt(commit);
-    if (term !== NO_TERM) assert(term === this.#committed[commit]!.term, 'members commit different entries');
-  }
-
-  #checkDurable(node: RawNode, index: number, term: number): void {
-    const { voters, votersOutgoing } = node.status().confState;
-    for (const half of [voters, votersOutgoing]) {
-      if (half.length === 0) continue;
-      let holders = 0;
-      for (const id of half) {
-        const { storage } = this.#members[Number(id) - 1]!;
-        if (storage.term(index) === term || storage.firstIndex() > index) holders++;
-      }
-      assert(holders * 2 > half.length, 'committed without being durable on a majority');
-    }
-  }
-
-  #checkState(state: MachineState): void {
-    const committed = this.#committed[state.applied];
-    assert(committed !== undefined, 'applied before it was committed');
-    if (Number.isNaN(committed.hash)) committed.hash = state.hash;
-    assert(committed.hash === state.hash, 'state machines differ');
-  }
-
-  #checkVote(message: Message): void {
-    const key = `${message.from}@${message.term}`;
-    const known = this.#votes.get(key);
-    assert(known === undefined || known === message.to, 'two votes in one term');
-    this.#votes.set(key, message.to);
-  }
-
-  #checkRead(context: string, index: number): void {
-    const least = this.#reads.get(context);
-    assert(least !== undefined, 'an answer that nobody asked for');
-    assert(index >= least, 'a stale read');
-    this.counts.reads++;
-  }
-
-  /** Logs that agree at an index agree before it. */
-  #checkLogMatching(): void {
-    const nodes = this.#members.flatMap((member) => (member.node === null ? [] : [member.node]));
-    for (const a of nodes) {
-      for (const b of nodes) {
-        if (a.id < b.id) this.#checkPair(a, b);
-      }
-    }
-  }
-
-  #checkPair(a: RawNode, b: RawNode): void {
-    let agrees = false;
-    for (let index = Math.min(a.lastIndex, b.lastIndex); index > 0; index--) {
-      const ours = a.termAt(index);
-      const theirs = b.termAt(index);
-      if (ours === NO_TERM || theirs === NO_TERM) return;
-      if (ours === theirs) agrees = true;
-      else assert(!agrees, 'logs that agree at an index must agree before it');
+      if (node.state === RaftState.leader) this.#oracle.checkLeader(node);
+      this.#oracle.checkCommit(node);
     }
   }
 

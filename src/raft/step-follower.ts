@@ -1,5 +1,5 @@
-// What followers and candidates do with a message of their own term: appends, heartbeats, snapshots of the leader; requests
-// to pass on; votes to count. Raft 5.3 and 7.
+// What followers and candidates do with a message of their own term: appends, heartbeats, snapshots of the leader;
+// requests to pass on; votes to count. Raft 5.3 and 7.
 
 import { assert } from '../base/assert.ts';
 import { restoreConfiguration } from './conf-change.ts';
@@ -92,8 +92,9 @@ function handleAppend(raft: Raft, message: Message): void {
     raft.send(response);
     return;
   }
-  // The logs do not agree at message.index. The leader's entries before it have terms of at most logTerm: the last index
-  // with such a term here is the first that can agree, so a diverged tail of higher terms is skipped in one answer.
+  // The logs do not agree at message.index. The leader's entries before it have terms of at most logTerm: the last
+  // index with such a term here is the first that can agree, so a diverged tail of higher terms is skipped in one
+  // answer.
   const hint = raft.log.findConflictByTerm(Math.min(message.index, raft.log.lastIndex), message.logTerm);
   if (raft.logger.debugEnabled) {
     raft.logger.debug(

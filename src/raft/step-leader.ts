@@ -1,5 +1,5 @@
-// What a leader does with a message of its term: answers of followers move their progress and the commit index, requests
-// of others become entries or reads. Raft 5.3, thesis 3.10 (transfer) and 6.4 (reads).
+// What a leader does with a message of its term: answers of followers move their progress and the commit index,
+// requests of others become entries or reads. Raft 5.3, thesis 3.10 (transfer) and 6.4 (reads).
 
 import { raftReadsPendingMax } from '../limits.ts';
 import { hex } from './describe.ts';
@@ -39,8 +39,9 @@ export function stepLeader(raft: Raft, message: Message): void {
 /** False when the read is not taken: too many wait. */
 export function handleRead(raft: Raft, message: Message): boolean {
   if (message.entries.length !== 1) return false;
-  // Until it has committed in its term a leader does not know what is committed. (etcd-io/raft lets a single voter answer
-  // at once: after a restart its commit index may be behind entries that were acknowledged, and the read would be stale.)
+  // Until it has committed in its term a leader does not know what is committed. (etcd-io/raft lets a single voter
+  // answer at once: after a restart its commit index may be behind entries that were acknowledged, and the read would
+  // be stale.)
   if (!raft.hasCommittedInTerm) {
     if (raft.pendingReads.length >= raftReadsPendingMax) return false;
     raft.pendingReads.push(message);
@@ -50,8 +51,8 @@ export function handleRead(raft: Raft, message: Message): boolean {
 }
 
 function handleRejection(raft: Raft, message: Message, peer: Progress): void {
-  // The follower's log has term logTerm at rejectHint. Where ours has a higher term at or before that index, the logs can't
-  // agree, as terms only rise along a log: the probe goes to the last index where ours does not exceed it.
+  // The follower's log has term logTerm at rejectHint. Where ours has a higher term at or before that index, the logs
+  // can't agree, as terms only rise along a log: the probe goes to the last index where ours does not exceed it.
   const hint =
     message.logTerm > 0 ? raft.log.findConflictByTerm(message.rejectHint, message.logTerm).index : message.rejectHint;
   if (!peer.maybeDecrease(message.index, hint)) return;

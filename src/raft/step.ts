@@ -51,8 +51,9 @@ function answerLowerTerm(raft: Raft, message: Message): void {
     (type === MessageType.heartbeat || type === MessageType.app) &&
     (raft.config.checkQuorum || raft.config.preVote)
   ) {
-    // A deposed leader, or one that we left behind by campaigning while we were cut off. With leases nobody would listen to
-    // our vote requests, so that this answer is what frees us: its term makes the leader step down and start anew.
+    // A deposed leader, or one that we left behind by campaigning while we were cut off. With leases nobody would
+    // listen to our vote requests, so that this answer is what frees us: its term makes the leader step down and start
+    // anew.
     raft.send(newMessage(MessageType.appResp, message.from));
   } else if (type === MessageType.preVote) {
     // Silence could leave members of mixed versions without a leader for ever.

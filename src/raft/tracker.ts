@@ -1,6 +1,6 @@
-// The members as a leader or candidate sees them: the configuration, the progress of each, the votes of an election, and
-// what follows from them (commit index, election result, active quorum). Lists are made when the configuration changes, so
-// that the paths of messages and proposals neither look up bigints nor allocate.
+// The members as a leader or candidate sees them: the configuration, the progress of each, the votes of an election,
+// and what follows from them (commit index, election result, active quorum). Lists are made when the configuration
+// changes, so that the paths of messages and proposals neither look up bigints nor allocate.
 
 import { assert } from '../base/assert.ts';
 import { ascending, type Configuration, EMPTY_CONFIGURATION, isJoint } from './conf-change.ts';

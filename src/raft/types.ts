@@ -1,7 +1,7 @@
-// The values that enter and leave the raft core: entries, hard state, configuration, snapshots and messages. The shapes and
-// numbers are raftpb's (go.etcd.io/raft/v3 v3.7.0), so that src/peer can encode them field by field; no bytes are made here.
-// Indexes and terms are numbers (asserted safe at the wire), node ids are full 64-bit bigints. Everything handed over is
-// read-only for both sides: entries and buffers are shared, never copied.
+// The values that enter and leave the raft core: entries, hard state, configuration, snapshots and messages. The shapes
+// and numbers are raftpb's (go.etcd.io/raft/v3 v3.7.0), so that src/peer can encode them field by field; no bytes are
+// made here. Indexes and terms are numbers (asserted safe at the wire), node ids are full 64-bit bigints. Everything
+// handed over is read-only for both sides: entries and buffers are shared, never copied.
 
 import { assert } from '../base/assert.ts';
 
@@ -186,7 +186,9 @@ export interface ReadState {
   readonly context: Buffer;
 }
 
-/** Type, term, index and the data's tag and length in protobuf: at most 2 + 2 * 9 + 4 bytes for values that we allow. */
+/**
+ * Type, term, index and the data's tag and length in protobuf: at most 2 + 2 * 9 + 4 bytes for values that we allow.
+ */
 const ENTRY_OVERHEAD_BYTES = 24;
 
 /** What an entry counts against the byte bounds of messages and Readies: an upper bound of its encoded size. */

@@ -1,5 +1,5 @@
-// The part of the log that is not known to be durable: new entries, and a snapshot that replaces the log. It shadows the
-// storage: where both have an entry, this one counts.
+// The part of the log that is not known to be durable: new entries, and a snapshot that replaces the log. It shadows
+// the storage: where both have an entry, this one counts.
 //
 //   storage   1 2 3 4 5 6          offset = 5: entry 5 is here, whatever the storage holds from 5 on
 //   unstable          5'6'7'8'     inProgress = 7: 5' and 6' were handed to the driver, 7' and 8' wait for the next Ready

@@ -1,9 +1,10 @@
-// The Readies that were handed out and are not yet durable, oldest first. Each remembers what becomes true once the driver
-// says persisted(sequence): how far the log is durable, and under which term and vote.
+// The Readies that were handed out and are not yet durable, oldest first. Each remembers what becomes true once the
+// driver says persisted(sequence): how far the log is durable, and under which term and vote.
 //
-// A later leader may overwrite entries whose write is still in flight, and the first leader's entries may then come back
-// with the same index and term (the ABA case that etcd-io/raft describes in newStorageAppendRespMsg). Comparing terms cannot
-// tell which write was the last one; so truncate() lowers what the older writes promise, and no comparison is needed.
+// A later leader may overwrite entries whose write is still in flight, and the first leader's entries may then come
+// back with the same index and term (the ABA case that etcd-io/raft describes in newStorageAppendRespMsg). Comparing
+// terms cannot tell which write was the last one; so truncate() lowers what the older writes promise, and no comparison
+// is needed.
 
 import { assert } from '../base/assert.ts';
 import { raftWritesInFlightMax } from '../limits.ts';
@@ -12,7 +13,9 @@ import type { NodeId } from './types.ts';
 export interface Write {
   /** Newest Ready in it: more than one once the queue is at its bound. */
   sequence: number;
-  /** Every entry up to here was handed out by this or an earlier Ready and not overwritten since. Ascends in the queue. */
+  /**
+   * Every entry up to here was handed out by this or an earlier Ready and not overwritten since. Ascends in the queue.
+   */
   lastIndex: number;
   /** The hard state in force. */
   term: number;

@@ -53,10 +53,10 @@ function checkOp(op: RequestOp, opsMax: number): EtcdError | null {
   return etcdErrors.keyNotFound;
 }
 
-/** A deleted range of a branch; `end` null: to the last key; undefined: the key alone. Strings of one character a byte. */
+/** A deleted range of a branch; `end` empty: the key alone, '\0': to the last key. Strings of one character a byte. */
 interface DeletedRange {
   readonly key: string;
-  readonly end: string | null | undefined;
+  readonly end: string;
 }
 
 interface Touched {
@@ -64,10 +64,42 @@ interface Touched {
   readonly deletes: DeletedRange[];
 }
 
-/** Refuses a branch that would put a key twice, or put a key that it deletes; nested Txns count with both their branches. */
+/**
+ * Refuses a branch that would put a key twice, or put a key that it deletes; nested Txns count with both their branches. As in
+ * etcd's checkIntervals, whose intervals know no end without bound, a delete to the last key overlaps with nothing. A put after
+ * it in the same branch then makes the key anew; but one that keeps the old value or lease would find none, which crashes an
+ * etcd and is refused here.
+ */
 export function checkOverlaps(ops: readonly RequestOp[]): EtcdError | null {
-  const touched = touchedBy(ops);
-  return touched === null ? etcdErrors.duplicateKey : null;
+  const isRefused = touchedBy(ops) === null || lowestDeletedTail(ops, BEYOND_KEYS) === null;
+  return isRefused ? etcdErrors.duplicateKey : null;
+}
+
+/** Greater than every key: these have no character above 0xff. */
+const BEYOND_KEYS = '\uffff';
+
+/**
+ * Walks the operations in their order: the lowest key from which on all keys may have been deleted by then, or null when a put
+ * that keeps something would come after that.
+ */
+function lowestDeletedTail(ops: readonly RequestOp[], lowestBefore: string): string | null {
+  let lowest = lowestBefore;
+  for (const op of ops) {
+    if (op instanceof DeleteRangeRequest) {
+      const { key, end } = deletedRange(op);
+      if (end === '\0' && key < lowest) lowest = key;
+    } else if (op instanceof PutRequest) {
+      const keeps = op.ignoreValue || op.ignoreLease;
+      if (keeps && op.buffer.toString('latin1', op.keyStart, op.keyEnd) >= lowest) return null;
+    } else if (op instanceof TxnRequest) {
+      const success = lowestDeletedTail(op.success, lowest);
+      const failure = lowestDeletedTail(op.failure, lowest);
+      if (success === null || failure === null) return null;
+      if (success < lowest) lowest = success;
+      if (failure < lowest) lowest = failure;
+    }
+  }
+  return lowest;
 }
 
 function touchedBy(ops: readonly RequestOp[]): Touched | null {
@@ -99,16 +131,12 @@ function touchedBy(ops: readonly RequestOp[]): Touched | null {
 
 function deletedRange(op: DeleteRangeRequest): DeletedRange {
   const key = op.buffer.toString('latin1', op.keyStart, op.keyEnd);
-  if (op.rangeEndStart === op.rangeEndEnd) return { key, end: undefined };
-  const end = op.buffer.toString('latin1', op.rangeEndStart, op.rangeEndEnd);
-  return { key, end: end === '\0' ? null : end };
+  return { key, end: op.buffer.toString('latin1', op.rangeEndStart, op.rangeEndEnd) };
 }
 
 function isDeleted(deletes: readonly DeletedRange[], key: string): boolean {
   for (const range of deletes) {
-    if (range.end === undefined ? key === range.key : key >= range.key && (range.end === null || key < range.end)) {
-      return true;
-    }
+    if (range.end === '' ? key === range.key : key >= range.key && key < range.end) return true;
   }
   return false;
 }

@@ -9,6 +9,7 @@ import {
   AlarmResponse,
   DowngradeAction,
   DowngradeRequest,
+  DowngradeResponse,
   HashKVRequest,
   HashKVResponse,
   HashResponse,
@@ -19,6 +20,7 @@ import { RequestField } from '../proto/internal-request.ts';
 import { decode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
+import { KvHasher } from '../snapshot/hashkv.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
 import { SnapshotHandler } from './snapshot-stream.ts';
 
@@ -39,7 +41,7 @@ export function registerMaintenance(router: Router, member: Member, options: Mai
   router.unary(SERVICE, 'HashKV', (call, message, start, end) => hashKv(member, call, message, start, end));
   router.unary(SERVICE, 'Defragment', (call) => defragment(member, call));
   router.unary(SERVICE, 'MoveLeader', (call, message, start, end) => moveLeader(member, call, message, start, end));
-  router.unary(SERVICE, 'Downgrade', (call, message, start, end) => downgrade(call, message, start, end));
+  router.unary(SERVICE, 'Downgrade', (call, message, start, end) => downgrade(member, call, message, start, end));
   router.stream(SERVICE, 'Snapshot', 'server', new SnapshotHandler(member));
 }
 
@@ -104,13 +106,23 @@ function hashKv(member: Member, call: ServerCall, message: Buffer, start: number
       hashRevision: hash.revision,
     });
   };
+  if (member.isCompactingTo(request.revision)) {
+    // etcd's compactions are done in an instant when they are small, and their hash is what HashKV then answers: wait for ours.
+    const retry = Buffer.from(message.subarray(start, end));
+    member.afterCompaction(request.revision, () => hashKv(member, call, retry, 0, retry.length));
+    return;
+  }
   const stored = compactionHashes.at(request.revision);
   let error: EtcdError | null = null;
   if (revision > current) error = etcdErrors.futureRev;
   else if (revision < store.compactRevision && revision > 0) error = etcdErrors.compacted;
   if (stored !== undefined) answer(stored);
   else if (error !== null) failWith(call, error);
-  else {
+  else if (revision < 0) {
+    // etcd lets a negative revision through: nothing is at or below it, so the hash is that of no row.
+    const compactRevision = store.compactRevision;
+    answer({ hash: new KvHasher(compactRevision, 0, null).hash(), revision, compactRevision });
+  } else {
     const compactRevision = store.compactRevision;
     backend.hashKv(revision, compactRevision, (hash) => answer({ hash, revision, compactRevision }));
   }
@@ -135,11 +147,15 @@ function moveLeader(member: Member, call: ServerCall, message: Buffer, start: nu
 }
 
 /** A downgrade has nowhere to go yet: only its refusals are there (the cluster version's job comes with #4). */
-function downgrade(call: ServerCall, message: Buffer, start: number, end: number): void {
+function downgrade(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
   const request = decode(DowngradeRequest, message, start, end);
   if (request === undefined) failMalformed(call);
-  else if (request.action === DowngradeAction.cancel) failWith(call, etcdErrors.noInflightDowngrade);
-  else if (!/^\d+\.\d+(\.\d+)?$/.test(request.version)) failWith(call, etcdErrors.wrongDowngradeVersionFormat);
+  else if (request.action === DowngradeAction.cancel) {
+    // etcd answers so even when there is nothing to cancel.
+    const { header, store, cluster } = member.parts;
+    const version = (cluster.version ?? '').split('.').slice(0, 2).join('.');
+    respondWithMessage(call, DowngradeResponse, { header: header.message(store.currentRevision), version });
+  } else if (!/^\d+\.\d+(\.\d+)?$/.test(request.version)) failWith(call, etcdErrors.wrongDowngradeVersionFormat);
   else if (request.version.startsWith('3.6')) {
     call.fail({ code: UNIMPLEMENTED, message: 'keelson: downgrade is not supported by this version yet' });
   } else failWith(call, etcdErrors.invalidDowngradeTargetVersion);

@@ -7,7 +7,7 @@ import type { ServerCall } from '../grpc/call.ts';
 import type { StreamHandler } from '../grpc/router.ts';
 import { rangeStreamChunkKeysFirst } from '../limits.ts';
 import { hasRevisionFilters, isDefaultOrdering } from '../mvcc/kv-range.ts';
-import { RangeRequest } from '../proto/kv-request.ts';
+import { RangeRequest, SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import { Reader } from '../proto/wire.ts';
 import type { Member } from '../server/member.ts';
@@ -43,6 +43,8 @@ export class RangeStreamHandler implements StreamHandler {
     } else if (hasRevisionFilters(request)) {
       call.fail({ code: UNIMPLEMENTED, message: 'RangeStream does not support revision filters' });
     } else {
+      // Without an order a target means nothing here. etcd sorts each chunk by it, which loses and doubles keys.
+      request.sortTarget = SortTarget.key;
       const stream = new RangeStream(this.member, call, request, this.chunkBytes);
       if (request.serializable || this.member.canReadNow) stream.run();
       else this.member.read({ ready: () => stream.run(), failed: (failure) => failWith(call, failure) });

@@ -3,7 +3,7 @@
 //   1 header  2 watch_id  3 created  4 canceled  5 compact_revision  6 cancel_reason  7 fragment  11 events (repeated)
 
 import { ByteWriter } from '../base/byte-writer.ts';
-import { writeBigVarint } from '../proto/wire.ts';
+import { writeBigVarint, writeVarint } from '../proto/wire.ts';
 import { type ResponseHeaderEncoder, responseHeaderBytesMax } from '../server/response-header.ts';
 
 export class WatchResponseEncoder {
@@ -17,7 +17,7 @@ export class WatchResponseEncoder {
   /** An answer without events. The bytes are valid until the next call. */
   control(
     revision: number,
-    watchId: number,
+    watchId: bigint,
     created: boolean,
     canceled: boolean,
     compactRevision: number,
@@ -36,22 +36,23 @@ export class WatchResponseEncoder {
   }
 
   /** What comes before the events: a buffer of its own, because it is kept until it is sent. */
-  eventsHead(revision: number, watchId: number, fragment: boolean): Buffer {
+  eventsHead(revision: number, watchId: bigint, fragment: boolean): Buffer {
     this.writeHead(revision, watchId);
     this.out.varintField(0x38, fragment ? 1 : 0);
     return Buffer.from(this.out.bytes.subarray(0, this.out.length));
   }
 
-  private writeHead(revision: number, watchId: number): void {
+  private writeHead(revision: number, watchId: bigint): void {
     const { out } = this;
     out.reset();
     out.reserve(responseHeaderBytesMax);
     out.length = this.header.write(out.bytes, 0, revision);
-    if (watchId >= 0) out.varintField(0x10, watchId);
-    else {
-      out.byte(0x10);
-      out.reserve(10);
-      out.length = writeBigVarint(out.bytes, out.length, BigInt(watchId));
-    }
+    if (watchId === 0n) return;
+    out.byte(0x10);
+    out.reserve(10);
+    out.length =
+      watchId > 0n && watchId < 0x80000000n
+        ? writeVarint(out.bytes, out.length, Number(watchId))
+        : writeBigVarint(out.bytes, out.length, watchId);
   }
 }

@@ -14,7 +14,7 @@ import type { Member } from '../server/member.ts';
 import { failMalformed } from './answer.ts';
 import { WatchResponseEncoder } from './watch-response.ts';
 
-const INVALID_WATCH_ID = -1;
+const INVALID_WATCH_ID = -1n;
 const FROM_FIRST_KEY = Buffer.from([0]);
 
 export interface WatchOptions {
@@ -67,8 +67,8 @@ class WatchStream implements WatchSink {
   private readonly options: WatchOptions;
   private readonly call: ServerCall;
   private readonly encoder: WatchResponseEncoder;
-  private readonly watched = new Map<number, Watched>();
-  private nextId = 0;
+  private readonly watched = new Map<bigint, Watched>();
+  private nextId = 0n;
   private progressTimerOn = false;
   private isOpen = true;
 
@@ -116,11 +116,11 @@ class WatchStream implements WatchSink {
       this.refuse('mvcc: watcher range is empty');
       return;
     }
-    if (request.watchId !== 0 && this.watched.has(request.watchId)) {
+    if (request.watchId !== 0n && this.watched.has(request.watchId)) {
       this.refuse('mvcc: duplicate watch ID provided on the WatchStream');
       return;
     }
-    const id = request.watchId === 0 ? this.chooseId() : request.watchId;
+    const id = request.watchId === 0n ? this.chooseId() : request.watchId;
     this.sendControl(id, true, false, 0, '');
     const watcher = hub.add(this, {
       id,
@@ -138,7 +138,7 @@ class WatchStream implements WatchSink {
     this.member.wake();
   }
 
-  private chooseId(): number {
+  private chooseId(): bigint {
     while (this.watched.has(this.nextId)) this.nextId++;
     return this.nextId++;
   }
@@ -147,7 +147,7 @@ class WatchStream implements WatchSink {
     this.sendControl(INVALID_WATCH_ID, true, true, 0, reason);
   }
 
-  private cancel(id: number): void {
+  private cancel(id: bigint): void {
     const watched = this.watched.get(id);
     if (watched === undefined) return;
     this.member.parts.hub.flush();
@@ -156,7 +156,7 @@ class WatchStream implements WatchSink {
     this.sendControl(id, false, true, 0, '');
   }
 
-  private sendControl(id: number, created: boolean, canceled: boolean, compactRevision: number, reason: string): void {
+  private sendControl(id: bigint, created: boolean, canceled: boolean, compactRevision: number, reason: string): void {
     const bytes = this.encoder.control(this.revision, id, created, canceled, compactRevision, reason);
     if (!this.call.send(bytes, 0, bytes.length)) this.isBlocked = true;
   }
@@ -241,7 +241,7 @@ class WatchStream implements WatchSink {
   }
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
-    this.watched.delete(watcher.id);
+    // Its id stays taken until the client cancels it, and until then no progress is told on this stream, as in etcd.
     // etcd sends this one answer without a revision in its header.
     const bytes = this.encoder.control(0, watcher.id, false, true, compactRevision, '');
     if (!this.call.send(bytes, 0, bytes.length)) this.isBlocked = true;

@@ -33,6 +33,7 @@ import {
   EntryType,
   NO_BYTES,
 } from '../raft/types.ts';
+import { KvHasher } from '../snapshot/hashkv.ts';
 import { type BucketName, decodeConfState, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { WalReplay } from '../wal/replay.ts';
@@ -176,9 +177,10 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     cluster,
     backendBytes: () => backend.sizes().totalBytes,
     quotaBytes,
-    // Revision 0 compacts nothing that exists.
     onCompact: (revision) => {
-      if (revision > 0) member.startCompaction(revision);
+      if (revision > 0 && revision <= backend.currentRevision) member.startCompaction(revision);
+      // Before every row (etcd's revisions begin at 1): nothing to delete, but etcd keeps the hash of no row for it.
+      else compactionHashes.store({ hash: new KvHasher(-1, 0, null).hash(), revision, compactRevision: -1 });
     },
   });
   const { raft, storage } = openRaft(options, id, replay, backend);

@@ -249,6 +249,10 @@ export class Member {
     else running.push(done);
   }
 
+  isCompactingTo(revision: number): boolean {
+    return this.compactions.has(revision);
+  }
+
   /** For the applier: the deletes begin. */
   startCompaction(revision: number): void {
     const waiters: (() => void)[] = [];

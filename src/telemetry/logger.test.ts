@@ -23,16 +23,14 @@ describe('logger', () => {
       traffic: 'grpc+http',
       address: '127.0.0.1:41279',
     });
-    logger
-      .named('raft')
-      .warn('raft/raft.ts:1', 'quote " and \n', {
-        list: ['a', 'b'],
-        id: 12n,
-        on: true,
-        none: null,
-        error: new Error('x'),
-        nested: { a: 1 },
-      });
+    logger.named('raft').warn('raft/raft.ts:1', 'quote " and \n', {
+      list: ['a', 'b'],
+      id: 12n,
+      on: true,
+      none: null,
+      error: new Error('x'),
+      nested: { a: 1 },
+    });
     assert.deepEqual(
       lines,
       [

@@ -12,6 +12,12 @@ import { StatusCode } from '../grpc/status.ts';
 import { systemClock } from '../io/clock.ts';
 import { type ListenAddress, Listener, parseListenAddresses } from '../io/listener.ts';
 
+/** The number in a text that may be anything. */
+function numberIn(text: string | undefined): number {
+  const number = Number(text);
+  return Number.isInteger(number) && number >= 0 && number <= 100_000_000 ? number : 0;
+}
+
 /** Sends every message back as it comes, and ends when the client does. */
 const echoStream: StreamHandler = {
   open: (): void => {},
@@ -45,9 +51,9 @@ const countStream: StreamHandler = {
 const manyStream: StreamHandler = {
   open: (): void => {},
   message: (call, message, start, end): void => {
-    const [messages, bytes] = message.toString('latin1', start, end).split(' ').map(Number);
-    const body = Buffer.alloc(bytes ?? 0, 'x');
-    let left = messages ?? 0;
+    const [messages, bytes] = message.toString('latin1', start, end).split(' ');
+    const body = Buffer.alloc(numberIn(bytes), 'x');
+    let left = numberIn(messages);
     const more = (): void => {
       while (left > 0 && !call.ended) {
         left -= 1;
@@ -72,7 +78,7 @@ export function echoRouter(): Router {
   router.unary('echo.Echo', 'Late', late);
   router.unary('echo.Echo', 'Never', () => {});
   router.unary('echo.Echo', 'Size', (call, message, start, end) => {
-    const bytes = Number(message.toString('latin1', start, end));
+    const bytes = numberIn(message.toString('latin1', start, end));
     call.respond(Buffer.alloc(bytes, 'y'), 0, bytes);
   });
   router.unary('echo.Echo', 'Header', (call, message, start, end) => {
@@ -91,7 +97,8 @@ export function echoRouter(): Router {
 
 export function echoHttp(request: HttpRequest, body: Buffer, respond: HttpRespond): void {
   if (request.path === '/none') respond(404, { 'content-type': 'text/plain' }, Buffer.from('none\n'));
-  else respond(200, { 'content-type': 'text/plain' }, body.length > 0 ? body : Buffer.from(`echo of ${request.path}\n`));
+  else
+    respond(200, { 'content-type': 'text/plain' }, body.length > 0 ? body : Buffer.from(`echo of ${request.path}\n`));
 }
 
 export interface EchoServer {

@@ -3,11 +3,12 @@
 
 import { assert } from '../base/assert.ts';
 import type { GrpcConnection } from '../grpc/connection.ts';
-import type { GrpcServer } from '../grpc/server.ts';
-import type { Transport } from '../http2/connection.ts';
+import { GrpcServer, type GrpcServerOptions, grpcServerOptions } from '../grpc/server.ts';
+import type { Transport } from '../http2/application.ts';
 import { clientPreface, FrameType, readUint31, readUint32, writeFrameHeader } from '../http2/frame.ts';
 import { HpackDecoder } from '../http2/hpack-decoder.ts';
 import { encodedBytesMax, HpackEncoder, type OutputField } from '../http2/hpack-encoder.ts';
+import { echoRouter } from './echo-server.ts';
 
 /** A transport that keeps what is written. `blocked` makes it a socket whose peer does not read. */
 export class MemoryTransport implements Transport {
@@ -79,6 +80,13 @@ export function uint32(value: number): Buffer {
 
 export function setting(id: number, value: number): Buffer {
   return Buffer.concat([Buffer.from([0, id]), uint32(value)]);
+}
+
+/** A server of the echo methods in memory. Its clock stands still unless one is given; nothing is flushed by itself. */
+export function memoryServer(overrides: Partial<GrpcServerOptions> = {}): GrpcServer {
+  return new GrpcServer(
+    grpcServerOptions({ router: echoRouter(), clock: { nowMs: () => 0 }, schedule: () => {}, ...overrides }),
+  );
 }
 
 let connectionCount = 0;

@@ -301,6 +301,11 @@ func (d *differ) stepRangeStream() error {
 		// etcd 3.7 hands a negative limit through as the size of a chunk; its answer is not worth copying.
 		r.Limit = 0
 	}
+	if r.SortOrder == pb.RangeRequest_NONE {
+		// etcd sorts each chunk by the target and goes on after its last key: keys are lost and doubled. keelson answers in the
+		// order of the keys (docs/differences.md).
+		r.SortTarget = pb.RangeRequest_KEY
+	}
 	return d.both(&request{kind: "rangestream", msg: r, send: func(ctx context.Context, s *side) (proto.Message, error) {
 		return rangeStream(ctx, s, r)
 	}})

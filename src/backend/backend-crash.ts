@@ -1,0 +1,75 @@
+// The child of the kill test in backend-lmdb.test.ts: applies the operations that a seed gives to an engine over LMDB, from
+// the recovered index on, with compactions, defragmentations and snapshots beside, and prints each durable index. Runs until
+// it is killed.   node backend-crash.ts PATH SEED
+
+import { writeSync } from 'node:fs';
+import { systemClock } from '../io/clock.ts';
+import { SeededRandom } from '../io/random.ts';
+import { backendLimits, indexLimits } from '../limits.ts';
+import { Backend, type BackendOptions } from './backend.ts';
+import { applyTo, Model, OperationSource } from './backend-model.ts';
+
+/** Small ones, so that merges, slices and slabs turn over many times in a second. */
+export function crashOptions(path: string): BackendOptions {
+  return {
+    path,
+    clock: systemClock,
+    batchIntervalMs: 5,
+    onFatal: (error) => {
+      writeSync(2, `fatal: ${error.message}\n`);
+      process.exit(7);
+    },
+    limits: {
+      ...backendLimits,
+      slabBytes: 65536,
+      commitRows: 50,
+      mergeEntries: 200,
+      mergeSliceKeys: 40,
+      mergeStepKeys: 20,
+      mergeIdleTicks: 3,
+      compactSliceRows: 30,
+      defragCatchUpRows: 100,
+    },
+    indexLimits: { ...indexLimits, deltaEntries: 512, keySlabBytes: 4096, countBlockKeys: 64, countBlockKeysMin: 8 },
+  };
+}
+
+/** The operations of a seed; the same for the same seed. */
+export class SeededOperations {
+  readonly model: Model = new Model();
+  private readonly source: OperationSource;
+
+  constructor(seed: number) {
+    this.source = new OperationSource(new SeededRandom(seed), 300);
+  }
+
+  /** Draws the next one and applies it to the model. */
+  next(): ReturnType<OperationSource['next']> {
+    const operation = this.source.next(this.model);
+    this.model.apply(operation);
+    return operation;
+  }
+}
+
+function run(path: string, seed: number): void {
+  const backend = Backend.open(crashOptions(path));
+  const operations = new SeededOperations(seed);
+  while (operations.model.index < backend.consistentIndex) operations.next();
+  backend.onDurable = (index) => void writeSync(1, `${index}\n`);
+  let defragging = false;
+  const turn = (): void => {
+    for (let i = 0; i < 20; i++) applyTo(backend, operations.next());
+    if (!defragging && Math.random() < 0.05) {
+      defragging = true;
+      backend.defrag((error) => {
+        if (error !== null) writeSync(2, `defrag: ${error.message}\n`);
+        else writeSync(1, 'defrag\n');
+        defragging = false;
+      });
+    }
+    setTimeout(turn, backend.backlog() > 200_000 ? 5 : 0);
+  };
+  turn();
+}
+
+if (process.argv[1] === import.meta.filename) run(process.argv[2]!, Number(process.argv[3]));

@@ -1,0 +1,262 @@
+// Goal: over LMDB and with its threads, the engine answers what the model answers through flushes, compactions, snapshots and
+// defragmentations; a kill at any moment leaves one whole apply; a full disk ends it with its own exit code and loses nothing
+// that was durable. Method: real files, real threads, a child process that is killed at random moments.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { ExitCode, type FatalError } from '../base/fatal.ts';
+import { systemClock } from '../io/clock.ts';
+import { type BoltResult, CursorStep, openBolt, verifySnapshotHash } from '../snapshot/bolt-reader.ts';
+import { BUCKET_NAMES, decodeCounter, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
+import { Backend, type CompactionHash } from './backend.ts';
+import { crashOptions, SeededOperations } from './backend-crash.ts';
+import { applyTo, checkAgainst, Model } from './backend-model.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'keelson-backend-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function flushed(backend: Backend): Promise<void> {
+  return new Promise((resolve, reject) => backend.flush((error) => (error === null ? resolve() : reject(error))));
+}
+function closed(backend: Backend): Promise<void> {
+  return new Promise((resolve) => backend.close(resolve));
+}
+function defragmented(backend: Backend): Promise<void> {
+  return new Promise((resolve, reject) => backend.defrag((error) => (error === null ? resolve() : reject(error))));
+}
+function hashOf(backend: Backend, revision: number, compactRevision: number): Promise<number> {
+  return new Promise((resolve) => backend.hashKv(revision, compactRevision, resolve));
+}
+function must<T>(result: BoltResult<T>): T {
+  assert.ok(result.ok, result.ok ? '' : result.error.reason);
+  return result.value;
+}
+function turns(count: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, count));
+}
+
+/** The chunks of a snapshot, read as slowly as asked. */
+function snapshotOf(backend: Backend, delayMs: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    backend.snapshotSource((error, source) => {
+      if (error !== null || source === null) {
+        reject(error);
+        return;
+      }
+      const chunks: Buffer[] = [];
+      const next = (): void => {
+        source.read((readError, chunk) => {
+          if (readError !== null) reject(readError);
+          else if (chunk === null) {
+            const whole = Buffer.concat(chunks);
+            assert.equal(whole.length, source.totalBytes, 'the announced size');
+            resolve(whole);
+          } else {
+            chunks.push(chunk);
+            setTimeout(next, delayMs);
+          }
+        });
+      };
+      next();
+    });
+  });
+}
+
+test('applies, reads, hashes, snapshots, defragmentations and restarts equal the model', async () => {
+  const path = join(folder, 'db');
+  const options = crashOptions(path);
+  const operations = new SeededOperations(4711);
+  const { model } = operations;
+  const hashes: CompactionHash[] = [];
+  let backend = Backend.open(options);
+  backend.onCompactionHash = (hash) => void hashes.push(hash);
+  for (let round = 0; round < 30; round++) {
+    for (let i = 0; i < 40; i++) applyTo(backend, operations.next());
+    checkAgainst(backend, model, false);
+    await turns(round % 5);
+    checkAgainst(backend, model, false);
+    if (round % 7 === 3) {
+      const compactRevision = model.compactRevision > 0 ? model.compactRevision : -1;
+      const wanted = model.hashKv(model.revision, compactRevision);
+      const hash = hashOf(backend, model.revision, compactRevision);
+      applyTo(backend, { kind: 'txn', changes: [{ key: 'later', value: String(round) }] });
+      model.apply({ kind: 'txn', changes: [{ key: 'later', value: String(round) }] });
+      assert.equal(await hash, wanted);
+    }
+    if (round % 10 === 5) {
+      const done = defragmented(backend);
+      for (let i = 0; i < 40; i++) {
+        applyTo(backend, operations.next());
+        if (i % 10 === 0) await turns(1);
+      }
+      await done;
+      checkAgainst(backend, model, false);
+      assert.equal(existsSync(`${path}.defrag`), false);
+    }
+    if (round % 10 === 8) {
+      await closed(backend);
+      backend = Backend.open(options);
+      backend.onCompactionHash = (hash) => void hashes.push(hash);
+      assert.equal(backend.consistentIndex, model.index);
+      checkAgainst(backend, model, false);
+    }
+  }
+  await flushed(backend);
+  await hashOf(backend, model.revision, -1); // a job after all compactions
+  checkAgainst(backend, model, true);
+  assert.ok(hashes.length > 5, 'compactions told their hashes');
+  assert.ok(backend.sizes().inUseBytes <= backend.sizes().totalBytes);
+  await closed(backend);
+});
+
+test('a snapshot is of one commit, includes what was applied before, and waits for its reader', async () => {
+  const operations = new SeededOperations(99);
+  const { model } = operations;
+  const backend = Backend.open(crashOptions(join(folder, 'snap')));
+  for (let i = 0; i < 3000; i++) applyTo(backend, operations.next());
+  await hashOf(backend, model.revision, -1);
+  const wanted = model.rows
+    .filter((row) => model.kept(row))
+    .map(
+      (row) => `${encodeRevisionKey(row.main, row.sub, row.tombstone).toString('hex')}=${row.bytes.toString('hex')}`,
+    );
+  const wantedIndex = model.index;
+  const taken = snapshotOf(backend, 1);
+  for (let i = 0; i < 500; i++) {
+    applyTo(backend, { kind: 'txn', changes: [{ key: `after${i}`, value: 'x' }] });
+    if (i % 50 === 0) await turns(2);
+  }
+  const bytes = await taken;
+  const file = { size: bytes.length, read: (at: number, length: number) => bytes.subarray(at, at + length) };
+  assert.equal(must(verifySnapshotHash(file)), bytes.length - 32);
+  const reader = must(openBolt(file));
+  const names: string[] = [];
+  const root = reader.root().cursor();
+  while (root.next() === CursorStep.entry) names.push(root.key.toString());
+  assert.deepEqual(names, [...BUCKET_NAMES]);
+  // The flush before the snapshot includes everything applied until the call, and maybe more.
+  const meta = must(must(reader.bucket(Buffer.from('meta')))!.get(MetaKey.consistentIndex));
+  const extra = decodeCounter(meta!)! - wantedIndex;
+  assert.ok(extra >= 0 && extra <= 500);
+  const rows = must(reader.bucket(Buffer.from('key')))!.cursor();
+  const found: string[] = [];
+  while (rows.next() === CursorStep.entry) found.push(`${rows.key.toString('hex')}=${rows.value.toString('hex')}`);
+  assert.equal(found.length, wanted.length + extra);
+  assert.deepEqual(found.slice(0, wanted.length), wanted);
+  await closed(backend);
+});
+
+test('a snapshot that is given up lets go of its commit', async () => {
+  const backend = Backend.open(crashOptions(join(folder, 'given-up')));
+  for (let i = 0; i < 3000; i++) {
+    applyTo(backend, { kind: 'txn', changes: [{ key: `k${i % 50}`, value: 'x'.repeat(1000) }] });
+  }
+  await new Promise<void>((resolve, reject) => {
+    backend.snapshotSource((error, source) => {
+      if (source === null) reject(error);
+      source?.read((readError, chunk) => {
+        assert.equal(readError, null);
+        assert.ok(chunk !== null && chunk.length > 0);
+        source.cancel();
+        resolve();
+      });
+    });
+  });
+  await closed(backend);
+});
+
+interface Killed {
+  readonly durable: number;
+  readonly defrags: number;
+}
+
+function runAndKill(path: string, seed: number, afterMs: number): Promise<Killed> {
+  return new Promise((resolve, reject) => {
+    const script = new URL('./backend-crash.ts', import.meta.url).pathname;
+    const child = spawn(process.execPath, [script, path, String(seed)], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    let errors = '';
+    let started = false;
+    child.stdout.on('data', (data: Buffer) => {
+      output += data.toString();
+      if (!started) setTimeout(() => child.kill('SIGKILL'), afterMs);
+      started = true;
+    });
+    child.stderr.on('data', (data: Buffer) => {
+      errors += data.toString();
+    });
+    child.on('close', (code, signal) => {
+      if (signal !== 'SIGKILL') {
+        reject(new Error(`child ended with ${code}: ${errors}`));
+        return;
+      }
+      const lines = output.split('\n').slice(0, -1);
+      const durable = lines.filter((line) => line !== 'defrag').map(Number);
+      resolve({ durable: Math.max(0, ...durable), defrags: lines.length - durable.length });
+    });
+  });
+}
+
+test('a kill -9 at any moment leaves one whole apply, not before the durable index', async () => {
+  const path = join(folder, 'killed');
+  const seed = Math.floor(Math.random() * 1e9);
+  const kills = Number(process.env['KEELSON_KILLS'] ?? 8);
+  let defrags = 0;
+  let last = 0;
+  for (let kill = 0; kill < kills; kill++) {
+    const killed = await runAndKill(path, seed, Math.floor(Math.random() * 400));
+    defrags += killed.defrags;
+    const backend = Backend.open(crashOptions(path));
+    assert.ok(backend.consistentIndex >= killed.durable, `seed ${seed}: durable ${killed.durable} was lost`);
+    assert.ok(backend.consistentIndex >= last);
+    last = backend.consistentIndex;
+    const operations = new SeededOperations(seed);
+    while (operations.model.index < backend.consistentIndex) operations.next();
+    checkAgainst(backend, operations.model, false);
+    await closed(backend);
+  }
+  assert.ok(last > 100, 'the child got somewhere');
+  assert.ok(kills < 8 || defrags > 0, 'defragmentations were among it');
+});
+
+test('a full disk ends the engine with its own exit code; what was durable is there', async (context) => {
+  const mount = join(folder, 'small');
+  mkdirSync(mount);
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', mount]);
+  if (mounted.status !== 0) {
+    context.skip(`needs to mount a tmpfs: ${mounted.stderr}`);
+    return;
+  }
+  try {
+    const path = join(mount, 'db');
+    const fatal = Promise.withResolvers<FatalError>();
+    const model = new Model();
+    const applied: Parameters<typeof applyTo>[1][] = [];
+    const backend = Backend.open({ path, clock: systemClock, batchIntervalMs: 5, onFatal: fatal.resolve });
+    let ended: FatalError | null = null;
+    void fatal.promise.then((error) => {
+      ended = error;
+    });
+    for (let i = 0; ended === null && i < 100_000; i++) {
+      const operation = { kind: 'txn', changes: [{ key: `k${i}`, value: 'v'.repeat(2000) }] } as const;
+      applied.push(operation);
+      applyTo(backend, operation);
+      if (i % 100 === 0) await turns(2);
+    }
+    assert.equal((await fatal.promise).exitCode, ExitCode.diskFull);
+    const durable = backend.durableIndex;
+    assert.ok(durable > 500);
+    await closed(backend);
+    const again = Backend.open({ path, clock: systemClock, onFatal: () => {} });
+    assert.ok(again.consistentIndex >= durable);
+    for (const operation of applied.slice(0, again.consistentIndex)) model.apply(operation);
+    checkAgainst(again, model, false);
+    await closed(again);
+  } finally {
+    spawnSync('umount', ['-l', mount]);
+  }
+});

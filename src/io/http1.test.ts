@@ -1,0 +1,71 @@
+// Goal: connections handed over with bytes already read are served as HTTP/1.1, within bounds. Method: raw sockets.
+
+import assert from 'node:assert/strict';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { after, before, describe, it } from 'node:test';
+import { Http1Server } from './http1.ts';
+
+describe('http1', () => {
+  let listener: Server;
+  let http: Http1Server;
+  let port: number;
+  const errors: unknown[] = [];
+
+  before(async () => {
+    http = new Http1Server({
+      bodyBytesMax: 100,
+      onError: (error) => errors.push(error),
+      handler: async (request) => {
+        if (request.target === '/throw') throw new Error('bug');
+        return {
+          status: 200,
+          headers: { 'X-Secure': String(request.secure) },
+          body: `${request.method} ${request.target} ${request.host} ${request.body}`,
+        };
+      },
+    });
+    listener = createServer((socket) => {
+      socket.once('readable', () => http.accept(socket, socket.read() ?? undefined));
+    });
+    await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+    port = (listener.address() as { port: number }).port;
+  });
+  after(async () => {
+    await http.close(100);
+    listener.close();
+  });
+
+  async function raw(text: string): Promise<string> {
+    const socket: Socket = connect(port, '127.0.0.1');
+    socket.write(text);
+    let answer = '';
+    for await (const chunk of socket) answer += chunk;
+    return answer;
+  }
+
+  it('serves requests one after another on a connection', async () => {
+    const answer = await raw(
+      'GET /a?b HTTP/1.1\r\nHost: h:1\r\n\r\nPOST /c HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxyHEAD /d HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n',
+    );
+    assert.match(answer, /^HTTP\/1\.1 200 OK\r\nX-Secure: false\r\nContent-Length: 13\r\n/);
+    assert.match(answer, /\r\n\r\nGET \/a\?b h:1 HTTP/);
+    assert.match(answer, /\r\n\r\nPOST \/c h xyHTTP/);
+    assert.match(answer, /Content-Length: 10\r\n[\s\S]*\r\n\r\n$/);
+  });
+
+  it('bounds bodies and headers and refuses garbage', async () => {
+    assert.match(
+      await raw(`POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n${'x'.repeat(101)}`),
+      /^HTTP\/1\.1 413 /,
+    );
+    const chunked = `POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n${'x'.repeat(128)}\r\n0\r\n\r\n`;
+    assert.match(await raw(chunked), /^HTTP\/1\.1 413 /);
+    assert.match(await raw(`GET / HTTP/1.1\r\nHost: h\r\nX: ${'y'.repeat(70_000)}\r\n\r\n`), /^HTTP\/1\.1 4\d\d /);
+    assert.match(await raw('garbage\r\n\r\n'), /^HTTP\/1\.1 400 Bad Request\r\n/);
+  });
+
+  it('answers a bug with 500', async () => {
+    assert.match(await raw('GET /throw HTTP/1.1\r\nHost: h\r\n\r\n'), /^HTTP\/1\.1 500 /);
+    assert.equal((errors[0] as Error).message, 'bug');
+  });
+});
