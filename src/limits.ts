@@ -213,8 +213,14 @@ export interface BackendLimits {
   readonly indexLagEntriesMax: number;
   readonly mergeIdleTicks: number;
   readonly compactSliceRows: number;
+  readonly compactCollectRows: number;
+  readonly compactRoundRows: number;
   readonly hashSliceRows: number;
   readonly hashSliceBytes: number;
+  readonly hashSliceMs: number;
+  readonly hashFoldRows: number;
+  readonly rowHashesMax: number;
+  readonly jobLagBytes: number;
   readonly backlogBytesMax: number;
   readonly snapshotChunksInFlight: number;
   readonly defragCatchUpRows: number;
@@ -233,23 +239,34 @@ export const backendLimits: BackendLimits = {
   commitPartMs: 30,
   /** Entries of a block of `garbage` (24 B each): two blocks share a page, none overflows. */
   garbageBlockEntries: 160,
-  /** Changed keys after which the index delta is merged: below 100,000 a merge costs twice as much a key, above 300,000 the
-   * restart, which scans what is not merged, would take more than half a second. */
-  mergeEntries: 150_000,
+  /** Changed keys after which the index delta is merged: below 100,000 a merge costs twice as much a key. The restart
+   * reads what is not merged, at 2 us a row: this many while being merged and as many that came meanwhile. */
+  mergeEntries: 100_000,
   /** Keys of one commit's part of a merge: 10,000 random leaf pages are at most 80 MB; measured 30 to 60 ms. */
   mergeSliceKeys: 10_000,
   /** Keys between two looks at the clock inside of that. */
   mergeStepKeys: 1_000,
   /** Changes that wait for a merge while another is under way: above it proposals are refused, since memory grows by 100 B
    * and the next start by 2 us for each. */
-  indexLagEntriesMax: 400_000,
+  indexLagEntriesMax: 300_000,
   /** Ticks (of --backend-batch-interval) without a write after which a small delta is merged: a restart scans nothing. */
   mergeIdleTicks: 50,
   /** Rows of one compaction slice: deletes of random rows touch a page each, as merges do. */
   compactSliceRows: 5_000,
-  /** Rows hashed between two looks for other work: about 5 ms. */
-  hashSliceRows: 5_000,
-  hashSliceBytes: 4_194_304,
+  /** Garbage read between two looks for other work: about 5 ms. */
+  compactCollectRows: 100_000,
+  /** Rows that a compaction sorts at once: 26 MB. More are deleted in rounds. */
+  compactRoundRows: 2_000_000,
+  /** Rows read for a hash between two looks for other work: about 15 ms, and never longer. */
+  hashSliceRows: 20_000,
+  hashSliceBytes: 16_777_216,
+  hashSliceMs: 15,
+  /** Remembered hashes folded between two looks for other work: about 5 ms. */
+  hashFoldRows: 500_000,
+  /** Rows whose hashes are remembered, at 20 B each: 160 MB. With more of them a hash reads all rows, as etcd does. */
+  rowHashesMax: 8_000_000,
+  /** Bytes that the flusher may lag, in rows or behind a merge, before jobs (compactions) have to wait for it. */
+  jobLagBytes: 25_165_824,
   /** Unflushed bytes at which proposals are refused with "too many requests": a second or two of the fastest load. */
   backlogBytesMax: 268_435_456,
   /** Chunks of a snapshot on their way to the core: keeps the reader busy while one is sent; a slow client stops it. */
@@ -402,3 +419,10 @@ assert(0x100000000 % walRequestsMax === 0, 'slots of the WAL thread survive the 
 assert(walRemovalsMax + 2 < walRequestsMax, 'the WAL thread has room for a write and the removals');
 assert(walBufferBytes <= walBufferBytesKeep && walBufferBytesKeep <= walRecordBytesMax, 'WAL buffers grow to a record');
 assert(walEntryBytesMax < walRecordBytesMax, 'an entry fits a WAL record');
+assert(http2Limits.outputPumpBytes < http2Limits.outputDirectBytes, 'small answers pass the queued ones');
+assert(http2Limits.outputDirectBytes < http2Limits.outputPauseBytes, 'output is queued before input is paused');
+assert(http2Limits.streamLowWaterBytes < http2Limits.streamHighWaterBytes, 'a stream drains before it fills');
+assert(http2Limits.pendingRefuseBytes < http2Limits.pendingCloseBytes, 'streams are refused before the connection is closed');
+assert(http2Limits.sendQuantumBytes <= http2Limits.outputChunkBytes, 'a frame fits in an output chunk');
+assert(http2Limits.frameBytesMax <= http2Limits.headerBlockBytesMax, 'a header block may fill a frame');
+assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

@@ -1,22 +1,26 @@
 // The process: flags → object graph → listen, signals, exit codes. Everything that it builds is described where it is defined.
 
 import { readFileSync } from 'node:fs';
+import { Admin } from './admin/admin.ts';
+import { memberSource } from './admin/member-source.ts';
 import { ExitCode, FatalError } from './base/fatal.ts';
 import { loadConfig } from './config/load.ts';
 import type { MemberUrl } from './config/member-url.ts';
 import type { LogConfig, ServerConfig } from './config/server-config.ts';
 import { etcdVersion, keelsonVersion } from './config/version.ts';
+import type { HttpHandler } from './grpc/http-exchange.ts';
 import type { CallObserver } from './grpc/observer.ts';
 import { Router } from './grpc/router.ts';
 import { GrpcServer, grpcServerOptions } from './grpc/server.ts';
 import { systemClock } from './io/clock.ts';
 import { startFailpoints } from './io/failpoint-http.ts';
-import { type ListenAddress, Listener } from './io/listener.ts';
+import { Http1Server } from './io/http1.ts';
+import { type ListenAddress, Listener, type ListenerOptions } from './io/listener.ts';
 import { openLogSink } from './io/log-sink.ts';
 import { defaultHost, processReader } from './io/process-info.ts';
 import { systemRandom } from './io/random.ts';
 import { threadedWriter } from './io/wal-thread.ts';
-import { grpcLimits, shutdownGraceMs } from './limits.ts';
+import { grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
 import { registerCluster } from './rpc/cluster.ts';
 import { registerKv } from './rpc/kv.ts';
 import { registerLease } from './rpc/lease.ts';
@@ -86,21 +90,10 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   const failpoints = await startFailpoints(process.env);
   const metrics = newMetrics(config);
   const router = new Router();
-  const grpc = new GrpcServer(
-    grpcServerOptions({
-      router,
-      clock: systemClock,
-      schedule: setImmediate,
-      observer: callObserver(metrics, router),
-      messageBytesMax: config.requestBytesMax + GRPC_OVERHEAD_BYTES,
-      concurrentStreamsMax: config.concurrentStreamsMax,
-      keepalive: {
-        minTimeMs: config.keepaliveMinTimeMs,
-        intervalMs: config.keepaliveIntervalMs,
-        timeoutMs: config.keepaliveTimeoutMs,
-        permitWithoutStream: false,
-      },
-    }),
+  // HTTP/2 requests that are no gRPC come to the same endpoints as HTTP/1.1's, once there is a member behind them.
+  let onHttpRequest: HttpHandler = (_request, _body, respond) => respond(503, {}, Buffer.alloc(0));
+  const grpc = newGrpcServer(config, router, metrics, (request, body, respond) =>
+    onHttpRequest(request, body, respond),
   );
   const leases = leaseCounters(metrics);
   const member = openMember({
@@ -118,32 +111,100 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
     flushConnections: () => grpc.flushQueue.flushAll(),
     schedule: setImmediate,
   });
-  metrics.onScrape(() => scrapeMember(metrics, member, leases));
-  registerServices(router, member, config);
+  const watchStreams = { streams: 0 };
+  metrics.onScrape(() => {
+    scrapeMember(metrics, member, leases);
+    metrics.mvcc.watchStreams = watchStreams.streams;
+  });
+  registerServices(router, member, config, watchStreams);
+  const admin = newAdmin(config, logger, metrics, member);
+  onHttpRequest = (request, _body, respond) => {
+    const { method, path, headers } = request;
+    const fields = { host: headers['host'] ?? '', origin: headers['origin'] ?? '', secure: false };
+    void admin.handle({ method, target: path, ...fields }).then((answer) => {
+      respond(answer.status, answer.headers, Buffer.from(answer.body));
+    });
+  };
   setInterval(() => member.tick(), config.heartbeatIntervalMs);
   setInterval(() => grpc.tick(), grpcLimits.timerTickMs);
   await new Promise<void>((ready) => member.start(ready));
-  const listener = await Listener.listen({
-    addresses: config.listenClientUrls.map(addressOf),
-    http2: (transport, peer) =>
-      grpc.accept(transport, {
-        id: ++connectionId,
-        remoteAddress: peer.remote,
-        localAddress: peer.local,
-        tls: null,
-      }),
-    http1: null,
-    tls: null,
-  });
+  const listeners = await listenAll(config, logger, grpc, admin);
   startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
-  onSignals(logger, listener, grpc, member);
-  logger.info(CALLER, 'ready to serve client requests', { addresses: listener.addresses() });
-  for (const address of listener.addresses()) {
+  onSignals(logger, listeners, grpc, member);
+  logger.info(CALLER, 'ready to serve client requests', { addresses: listeners[0]!.addresses() });
+  for (const address of listeners[0]!.addresses()) {
     logger.info(CALLER, 'serving client traffic insecurely; this is strongly discouraged!', {
-      traffic: 'grpc+http',
+      traffic: config.listenClientHttpUrls.length > 0 ? 'grpc' : 'grpc+http',
       address,
     });
   }
+  await metrics.warmUp();
+}
+
+function newGrpcServer(config: ServerConfig, router: Router, metrics: Metrics, onHttpRequest: HttpHandler): GrpcServer {
+  return new GrpcServer(
+    grpcServerOptions({
+      router,
+      clock: systemClock,
+      schedule: setImmediate,
+      observer: callObserver(metrics, router),
+      messageBytesMax: config.requestBytesMax + GRPC_OVERHEAD_BYTES,
+      concurrentStreamsMax: config.concurrentStreamsMax,
+      keepalive: {
+        minTimeMs: config.keepaliveMinTimeMs,
+        intervalMs: config.keepaliveIntervalMs,
+        timeoutMs: config.keepaliveTimeoutMs,
+        permitWithoutStream: false,
+      },
+      onHttpRequest,
+    }),
+  );
+}
+
+function newAdmin(config: ServerConfig, logger: Logger, metrics: Metrics, member: Member): Admin {
+  return new Admin({
+    source: memberSource({
+      member,
+      etcdVersion,
+      metricsText: () => metrics.text(),
+      setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
+    }),
+    metrics,
+    logger,
+    access: { cors: config.cors, hostWhitelist: config.hostWhitelist },
+    requestTimeoutMs: member.requestTimeoutMs,
+  });
+}
+
+/** Client listeners first, then those for HTTP alone and for metrics alone. */
+async function listenAll(config: ServerConfig, logger: Logger, grpc: GrpcServer, admin: Admin): Promise<Listener[]> {
+  const http1 = (handler: ConstructorParameters<typeof Http1Server>[0]['handler']): Http1Server =>
+    new Http1Server({
+      handler,
+      bodyBytesMax: http1IgnoredBodyBytesMax,
+      onError: (error) => die(logger, error),
+    });
+  const clientHttp = http1((request) => admin.handle(request));
+  const metricsHttp = http1((request) => admin.handleMetricsOnly(request));
+  const http2: ListenerOptions['http2'] = (transport, peer) =>
+    grpc.accept(transport, {
+      id: ++connectionId,
+      remoteAddress: peer.remote,
+      localAddress: peer.local,
+      tls: null,
+    });
+  const listen = (urls: readonly MemberUrl[], http1Server: Http1Server | null): Promise<Listener> =>
+    Listener.listen({
+      addresses: urls.map(addressOf),
+      http2,
+      http1: http1Server === null ? null : (socket, firstBytes) => http1Server.accept(socket, firstBytes),
+      tls: null,
+    });
+  const hasOwnHttp = config.listenClientHttpUrls.length > 0;
+  const listeners = [await listen(config.listenClientUrls, hasOwnHttp ? null : clientHttp)];
+  if (hasOwnHttp) listeners.push(await listen(config.listenClientHttpUrls, clientHttp));
+  if (config.listenMetricsUrls.length > 0) listeners.push(await listen(config.listenMetricsUrls, metricsHttp));
+  return listeners;
 }
 
 let connectionId = 0;
@@ -187,7 +248,12 @@ function callObserver(metrics: Metrics, router: Router): CallObserver {
   };
 }
 
-function registerServices(router: Router, member: Member, config: ServerConfig): void {
+function registerServices(
+  router: Router,
+  member: Member,
+  config: ServerConfig,
+  watchStreams: { streams: number },
+): void {
   registerKv(router, member, {
     txnOpsMax: config.txnOpsMax,
     requestBytesMax: config.requestBytesMax,
@@ -198,7 +264,7 @@ function registerServices(router: Router, member: Member, config: ServerConfig):
     progressIntervalMs: config.watchProgressNotifyIntervalMs,
     random: () => systemRandom.float(),
     setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
-    counters: { streams: 0 },
+    counters: watchStreams,
   });
   registerLease(router, member);
   registerCluster(router, member);
@@ -210,7 +276,7 @@ function addressOf(url: MemberUrl): ListenAddress {
   return { host: url.host === 'localhost' ? '127.0.0.1' : url.host, port: url.port };
 }
 
-function onSignals(logger: Logger, listener: Listener, grpc: GrpcServer, member: Member): void {
+function onSignals(logger: Logger, listeners: readonly Listener[], grpc: GrpcServer, member: Member): void {
   let stopping = false;
   const stop = (signal: string): void => {
     if (stopping) return;
@@ -232,7 +298,7 @@ function onSignals(logger: Logger, listener: Listener, grpc: GrpcServer, member:
     };
     // Calls under way get a moment; streams that never end are cut.
     setTimeout(finishOnce, shutdownGraceMs);
-    void listener.close();
+    for (const listener of listeners) void listener.close();
     grpc.drain(finishOnce);
   };
   process.on('SIGTERM', () => stop('terminated'));

@@ -76,7 +76,7 @@ export class HealthEndpoints {
   async #health(method: string, query: Query): Promise<AdminResponse> {
     const { logger, metrics } = this.#options;
     if (method !== 'GET') {
-      logger.warn('admin/health.ts:90', '/health error', { 'status-code': 405 });
+      logger.warn('admin/health.ts:79', '/health error', { 'status-code': 405 });
       return methodNotAllowed();
     }
     const excluded = new Set(query.get('exclude'));
@@ -84,11 +84,11 @@ export class HealthEndpoints {
     const output = JSON.stringify({ health: reason === null ? 'true' : 'false', reason: reason ?? '' });
     if (reason === null) {
       metrics.health.successes++;
-      logger.debug('admin/health.ts:98', '/health OK', { 'status-code': 200 });
+      logger.debug('admin/health.ts:87', '/health OK', { 'status-code': 200 });
       return { status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: output };
     }
     metrics.health.failures++;
-    logger.warn('admin/health.ts:102', '/health error', { output, 'status-code': 503 });
+    logger.warn('admin/health.ts:91', '/health error', { output, 'status-code': 503 });
     return errorResponse(503, output);
   }
 
@@ -97,14 +97,14 @@ export class HealthEndpoints {
     for (const { memberId, alarm } of source.alarms()) {
       const shown = { alarm: `memberID:${memberId} alarm:${alarm} ` };
       if (excluded.has(alarm)) {
-        logger.debug('admin/health.ts:111', '/health excluded alarm', shown);
+        logger.debug('admin/health.ts:100', '/health excluded alarm', shown);
         continue;
       }
-      logger.warn('admin/health.ts:114', 'serving /health false due to an alarm', shown);
+      logger.warn('admin/health.ts:103', 'serving /health false due to an alarm', shown);
       return `ALARM ${alarm}`;
     }
     if (!serializable && source.leader() === 0n) {
-      logger.warn('admin/health.ts:118', 'serving /health false; no leader');
+      logger.warn('admin/health.ts:107', 'serving /health false; no leader');
       return 'RAFT NO LEADER';
     }
     const error = await new Promise<string | null>((resolve) => {
@@ -112,7 +112,7 @@ export class HealthEndpoints {
       else source.linearizableRead(requestTimeoutMs, resolve);
     });
     if (error === null) return null;
-    logger.warn('admin/health.ts:126', 'serving /health false; Range fails', { error });
+    logger.warn('admin/health.ts:115', 'serving /health false; Range fails', { error });
     return `RANGE ERROR:${error}`;
   }
 
@@ -125,7 +125,7 @@ export class HealthEndpoints {
   ): Promise<AdminResponse> {
     const { logger } = this.#options;
     if (method !== 'GET') {
-      logger.warn('admin/health.ts:133', 'Health request error', { path, 'status-code': 405 });
+      logger.warn('admin/health.ts:128', 'Health request error', { path, 'status-code': 405 });
       return methodNotAllowed();
     }
     // A path of one check excludes nothing, as in etcd.
@@ -141,13 +141,13 @@ export class HealthEndpoints {
     }
     if (excluded.size > 0) {
       const missing = [...excluded].map((name) => JSON.stringify(name)).join(',');
-      logger.warn('admin/health.ts:149', 'some health checks cannot be excluded', { 'missing-health-checks': missing });
+      logger.warn('admin/health.ts:144', 'some health checks cannot be excluded', { 'missing-health-checks': missing });
     }
     if (failed) {
-      logger.error('admin/health.ts:152', 'Health check error', { path, reason: output, 'status-code': 503 });
+      logger.error('admin/health.ts:147', 'Health check error', { path, reason: output, 'status-code': 503 });
       return errorResponse(503, output);
     }
-    logger.debug('admin/health.ts:155', 'Health check OK', { path, reason: output, 'status-code': 200 });
+    logger.debug('admin/health.ts:150', 'Health check OK', { path, reason: output, 'status-code': 200 });
     const headers = { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff' };
     return { status: 200, headers, body: `${query.has('verbose') ? output : ''}ok\n` };
   }

@@ -1,9 +1,11 @@
 // The child of the kill test in backend-lmdb.test.ts: applies the operations that a seed gives to an engine over LMDB, from
 // the recovered index on, with compactions, defragmentations and snapshots beside, and prints each durable index. Runs until
-// it is killed.   node backend-crash.ts PATH SEED
+// it is killed, or until the failpoint of that name panics.   node backend-crash.ts PATH SEED [FAILPOINT]
 
 import { writeSync } from 'node:fs';
+import { armFailpoints, setFailpoint } from '../base/failpoint.ts';
 import { systemClock } from '../io/clock.ts';
+import { processFailpointControl } from '../io/failpoint-http.ts';
 import { SeededRandom } from '../io/random.ts';
 import { backendLimits, indexLimits } from '../limits.ts';
 import { Backend, type BackendOptions } from './backend.ts';
@@ -51,15 +53,24 @@ export class SeededOperations {
   }
 }
 
-function run(path: string, seed: number): void {
-  const backend = Backend.open(crashOptions(path));
+function run(path: string, seed: number, point: string | undefined): void {
+  let failpoints: SharedArrayBuffer | null = null;
+  if (point !== undefined) {
+    failpoints = armFailpoints(processFailpointControl);
+    // Rare stages must panic soon, frequent ones not at once.
+    const rare = /^(defrag|compact.*SetFinished)/.test(point);
+    const error = setFailpoint(point, rare ? '50.0%panic' : '2.0%panic');
+    if (error !== null) throw new Error(error);
+  }
+  const backend = Backend.open({ ...crashOptions(path), failpoints });
   const operations = new SeededOperations(seed);
   while (operations.model.index < backend.consistentIndex) operations.next();
   backend.onDurable = (index) => void writeSync(1, `${index}\n`);
   let defragging = false;
+  let turnCount = 0;
   const turn = (): void => {
     for (let i = 0; i < 20; i++) applyTo(backend, operations.next());
-    if (!defragging && Math.random() < 0.05) {
+    if (!defragging && (++turnCount === 2 || Math.random() < 0.05)) {
       defragging = true;
       backend.defrag((error) => {
         if (error !== null) writeSync(2, `defrag: ${error.message}\n`);
@@ -72,4 +83,4 @@ function run(path: string, seed: number): void {
   turn();
 }
 
-if (process.argv[1] === import.meta.filename) run(process.argv[2]!, Number(process.argv[3]));
+if (process.argv[1] === import.meta.filename) run(process.argv[2]!, Number(process.argv[3]), process.argv[4]);

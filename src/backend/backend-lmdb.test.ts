@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { crc32c } from '../base/crc32c.ts';
 import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { systemClock } from '../io/clock.ts';
 import { type BoltResult, CursorStep, openBolt, verifySnapshotHash } from '../snapshot/bolt-reader.ts';
@@ -131,7 +132,7 @@ test('a snapshot is of one commit, includes what was applied before, and waits f
     if (i % 50 === 0) await turns(2);
   }
   const bytes = await taken;
-  const file = { size: bytes.length, read: (at: number, length: number) => bytes.subarray(at, at + length) };
+  const file = fileOf(bytes);
   assert.equal(must(verifySnapshotHash(file)), bytes.length - 32);
   const reader = must(openBolt(file));
   const names: string[] = [];
@@ -147,6 +148,31 @@ test('a snapshot is of one commit, includes what was applied before, and waits f
   while (rows.next() === CursorStep.entry) found.push(`${rows.key.toString('hex')}=${rows.value.toString('hex')}`);
   assert.equal(found.length, wanted.length + extra);
   assert.deepEqual(found.slice(0, wanted.length), wanted);
+  await closed(backend);
+});
+
+function fileOf(bytes: Buffer): { size: number; read(at: number, length: number): Buffer } {
+  return { size: bytes.length, read: (at, length) => bytes.subarray(at, at + length) };
+}
+
+test('the hash of all buckets is that over the snapshot, without the index and term', async () => {
+  const operations = new SeededOperations(5);
+  const backend = Backend.open(crashOptions(join(folder, 'hash')));
+  for (let i = 0; i < 500; i++) applyTo(backend, operations.next());
+  const hash = await new Promise<number>((resolve) => backend.hash(resolve));
+  const reader = must(openBolt(fileOf(await snapshotOf(backend, 0))));
+  let wanted = 0;
+  for (const name of BUCKET_NAMES) {
+    wanted = crc32c(wanted, Buffer.from(name));
+    const entries = must(reader.bucket(Buffer.from(name)))!.cursor();
+    while (entries.next() === CursorStep.entry) {
+      if (name === 'meta' && ['consistent_index', 'term'].includes(entries.key.toString())) continue;
+      wanted = crc32c(crc32c(wanted, entries.key), entries.value);
+    }
+  }
+  assert.equal(hash, wanted);
+  applyTo(backend, { kind: 'txn', changes: [{ key: 'more', value: 'x' }] });
+  assert.notEqual(await new Promise<number>((resolve) => backend.hash(resolve)), wanted);
   await closed(backend);
 });
 
@@ -172,34 +198,71 @@ test('a snapshot that is given up lets go of its commit', async () => {
 interface Killed {
   readonly durable: number;
   readonly defrags: number;
+  readonly panicked: boolean;
 }
 
-function runAndKill(path: string, seed: number, afterMs: number): Promise<Killed> {
+const POINTS = [
+  'defragBeforeRename',
+  'beforeStartDBTxn',
+  'compactBeforeSetFinishedCompact',
+  'compactAfterSetFinishedCompact',
+  'afterCommit',
+  'beforeCommit',
+  'compactBeforeCommitBatch',
+  'compactAfterCommitBatch',
+  'commitAfterPreCommitHook',
+  'commitBeforePreCommitHook',
+  'compactAfterCommitScheduledCompact',
+  'compactBeforeCommitScheduledCompact',
+  'afterWritebackBuf',
+  'beforeWritebackBuf',
+  'defragBeforeCopy',
+  'afterStartDBTxn',
+] as const;
+
+/** Runs the child until it is killed after some time, or by its failpoint. */
+function runAndKill(path: string, seed: number, afterMs: number, point?: string): Promise<Killed> {
   return new Promise((resolve, reject) => {
     const script = new URL('./backend-crash.ts', import.meta.url).pathname;
-    const child = spawn(process.execPath, [script, path, String(seed)], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const args = [script, path, String(seed), ...(point === undefined ? [] : [point])];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     let errors = '';
-    let started = false;
+    let timer: NodeJS.Timeout | undefined;
     child.stdout.on('data', (data: Buffer) => {
       output += data.toString();
-      if (!started) setTimeout(() => child.kill('SIGKILL'), afterMs);
-      started = true;
+      timer ??= setTimeout(() => child.kill('SIGKILL'), afterMs);
     });
     child.stderr.on('data', (data: Buffer) => {
       errors += data.toString();
     });
     child.on('close', (code, signal) => {
+      clearTimeout(timer);
       if (signal !== 'SIGKILL') {
         reject(new Error(`child ended with ${code}: ${errors}`));
         return;
       }
       const lines = output.split('\n').slice(0, -1);
       const durable = lines.filter((line) => line !== 'defrag').map(Number);
-      resolve({ durable: Math.max(0, ...durable), defrags: lines.length - durable.length });
+      const panicked = errors.includes('failpoint panic');
+      resolve({ durable: Math.max(0, ...durable), defrags: lines.length - durable.length, panicked });
     });
   });
 }
+
+/** Opens what a kill left and compares it with the model at its index; returns that index. */
+async function checkKilled(path: string, seed: number, durable: number): Promise<number> {
+  const backend = Backend.open(crashOptions(path));
+  const index = backend.consistentIndex;
+  assert.ok(index >= durable, `seed ${seed}: durable ${durable} was lost, found ${index}`);
+  const operations = new SeededOperations(seed);
+  while (operations.model.index < index) operations.next();
+  checkAgainst(backend, operations.model, false);
+  await closed(backend);
+  return index;
+}
+
+// KEELSON_KILLS=20 and more for the long form of the next two.
 
 test('a kill -9 at any moment leaves one whole apply, not before the durable index', async () => {
   const path = join(folder, 'killed');
@@ -210,17 +273,25 @@ test('a kill -9 at any moment leaves one whole apply, not before the durable ind
   for (let kill = 0; kill < kills; kill++) {
     const killed = await runAndKill(path, seed, Math.floor(Math.random() * 400));
     defrags += killed.defrags;
-    const backend = Backend.open(crashOptions(path));
-    assert.ok(backend.consistentIndex >= killed.durable, `seed ${seed}: durable ${killed.durable} was lost`);
-    assert.ok(backend.consistentIndex >= last);
-    last = backend.consistentIndex;
-    const operations = new SeededOperations(seed);
-    while (operations.model.index < backend.consistentIndex) operations.next();
-    checkAgainst(backend, operations.model, false);
-    await closed(backend);
+    const index = await checkKilled(path, seed, killed.durable);
+    assert.ok(index >= last);
+    last = index;
   }
   assert.ok(last > 100, 'the child got somewhere');
-  assert.ok(kills < 8 || defrags > 0, 'defragmentations were among it');
+  assert.ok(kills < 20 || defrags > 0, 'defragmentations were among it');
+});
+
+test('a panic at every stage with a failpoint leaves one whole apply', async () => {
+  const long = process.env['KEELSON_KILLS'] !== undefined;
+  const first = Math.floor(Math.random() * 4);
+  const points = long ? POINTS : POINTS.filter((_, i) => i % 4 === first);
+  const seed = Math.floor(Math.random() * 1e9);
+  for (const point of points) {
+    const path = join(folder, `point-${point}`);
+    const killed = await runAndKill(path, seed, 20_000, point);
+    assert.ok(killed.panicked, `${point} was reached`);
+    await checkKilled(path, seed, killed.durable);
+  }
 });
 
 test('a full disk ends the engine with its own exit code; what was durable is there', async (context) => {

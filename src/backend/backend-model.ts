@@ -107,8 +107,15 @@ export class Model {
     return found;
   }
 
-  hashKv(revision: number, compactRevision: number): number {
+  /** The hash that etcd keeps of a compaction to `revision`, when it has not been applied yet. */
+  compactionHash(revision: number): number {
+    const tombstone = this.rows.find((row) => row.main === revision && row.tombstone);
+    return this.hashKv(revision, this.compactRevision > 0 ? this.compactRevision : -1, tombstone);
+  }
+
+  hashKv(revision: number, compactRevision: number, keptToo?: ModelRow): number {
     const keep = new Set([...this.liveAt(revision).values()].map((row) => `${row.main}.${row.sub}`));
+    if (keptToo !== undefined) keep.add(`${keptToo.main}.${keptToo.sub}`);
     const keeps = keep.size === 0 ? null : (main: number, sub: number): boolean => keep.has(`${main}.${sub}`);
     const hasher = new KvHasher(compactRevision, revision, keeps);
     for (const row of this.rows) {

@@ -498,9 +498,10 @@ export class Backend {
 
   /**
    * Compacts to `revision`; part of an apply, before its endApply(). Reads below it are refused by the caller from now on;
-   * rows go in the background. `done` hears the hash that etcd keeps for this compaction.
+   * rows go in the background. `done` hears the hash that etcd keeps for this compaction, null when a later compaction
+   * overtook it.
    */
-  compact(revision: number, done: (hash: CompactionHash) => void): void {
+  compact(revision: number, done: (hash: CompactionHash | null) => void): void {
     assert(revision > this.compact_ && revision <= this.revision_, 'backend: compaction out of range');
     failpoint('compactBeforeCommitScheduledCompact');
     this.bucketPut('meta', MetaKey.scheduledCompactRev, encodeRevisionKey(revision, 0));
@@ -510,15 +511,19 @@ export class Backend {
     this.postCompaction(revision, previous, done);
   }
 
-  private postCompaction(revision: number, previous: number, done: (hash: CompactionHash) => void): void {
+  private postCompaction(revision: number, previous: number, done: (hash: CompactionHash | null) => void): void {
     const compactRevision = previous > 0 ? previous : -1;
-    const keepsNothing = this.liveKeysAt(revision) === 0 && !this.hasTombstoneAt(revision);
+    const keepsNothing = !this.hasLiveKeyAt(revision) && !this.hasTombstoneAt(revision);
     // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
     const pending = this.index.activeEntries > 0;
     this.mergesWanted = Math.max(this.mergesWanted, this.mergesBegun + (pending ? 1 : 0));
     const merges = this.mergesWanted;
     if (!this.applying) this.beginMerge();
     this.postJob({ kind: 'compact', revision, previous: compactRevision, keepsNothing }, merges, (hash, durationMs) => {
+      if (hash < 0) {
+        done(null);
+        return;
+      }
       this.observer.compaction(durationMs, revision);
       const result = { hash, revision, compactRevision };
       this.onCompactionHash?.(result);
@@ -526,8 +531,14 @@ export class Backend {
     });
   }
 
-  private liveKeysAt(revision: number): number {
-    return this.index.count(FIRST_KEY, null, revision);
+  /** Stops at the first: a count at an old revision may have to go through all. */
+  private hasLiveKeyAt(revision: number): boolean {
+    let found = false;
+    this.index.scan(FIRST_KEY, null, revision, () => {
+      found = true;
+      return false;
+    });
+    return found;
   }
 
   private hasTombstoneAt(revision: number): boolean {
@@ -541,7 +552,7 @@ export class Backend {
 
   /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
   hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
-    const keepsNothing = this.liveKeysAt(revision) === 0;
+    const keepsNothing = !this.hasLiveKeyAt(revision);
     this.postFlush();
     this.postJob({ kind: 'hashKv', revision, compactRevision, keepsNothing }, 0, (hash, durationMs) => {
       this.observer.hash(durationMs);

@@ -1,8 +1,12 @@
 // Compaction of the `key` table and the index to a revision, in slices on the flusher. What may go is listed in `garbage`
-// and the index's `histlog`, so it costs what it deletes. First, as etcd does, the hash over the rows up to the revision is
-// taken (hash.ts): that one does read them all. Resumes after a crash: the rows and their garbage entries go in one commit.
+// and the index's `histlog`, so it costs what it deletes. First the hash that etcd keeps of each compaction is taken.
 //
-//   hash slices ──▶ row slices ──▶ index slices ──▶ finishedCompactRev in the last commit
+//   hash ──▶ collect garbage ──▶ delete rows ──▶ delete garbage ──▶ index ──▶ finishedCompactRev in the last commit
+//                   ▲                                  │
+//                   └──── while there is more ─────────┘
+//
+// Rows are deleted in the order of the table, whatever the order in which they became garbage, so that each page is
+// written once. Garbage goes after its rows: after a crash between the two some of it names rows that are gone already.
 
 import { failpoint } from '../base/failpoint.ts';
 import { encodeRevisionKey, MetaKey, writeRevisionKey } from '../snapshot/schema.ts';
@@ -11,31 +15,38 @@ import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts'
 import { RowHash } from './hash.ts';
 import { compactSlice } from './index-merge.ts';
 import type { JobKind } from './messages.ts';
+import { RevisionList } from './revision-list.ts';
 
-/** A block of garbage with what remains of it, to be written after the scan. */
+/** A block of garbage with what remains of it after its rows are deleted. */
 interface TouchedBlock {
   readonly key: Buffer;
   /** null: nothing remains. */
   readonly rest: Buffer | null;
 }
 
+type Phase = 'hash' | 'collect' | 'rows' | 'garbage' | 'index';
+
 export class CompactJob implements RunningJob {
   readonly error = '';
   readonly holdsCommits = false;
   readonly mustEnd = false;
   private readonly flusher: Flusher;
-  private readonly job: JobKind & { kind: 'compact' };
+  private readonly revision: number;
   private readonly rowHash: RowHash;
-  private hashed = false;
-  private rowsDone = false;
+  private phase: Phase = 'hash';
   /** Blocks below are done, though some of their rows may remain. */
   private from: Buffer | undefined;
+  private collectedAll = false;
+  private rows = new RevisionList();
+  private rowsDeleted = 0;
+  private blocks: TouchedBlock[] = [];
+  private blocksDeleted = 0;
   private readonly scratch = Buffer.alloc(18);
 
   constructor(flusher: Flusher, job: JobKind & { kind: 'compact' }) {
     this.flusher = flusher;
-    this.job = job;
-    this.rowHash = new RowHash(flusher.environment, flusher.limits, job.revision, job.previous, job.keepsNothing);
+    this.revision = job.revision;
+    this.rowHash = new RowHash(flusher, job.revision, job.previous, job.keepsNothing);
   }
 
   get hash(): number {
@@ -43,79 +54,127 @@ export class CompactJob implements RunningJob {
   }
 
   step(): JobStep {
-    if (!this.hashed) this.hashed = this.rowHash.step();
-    else if (!this.rowsDone) this.compactRows();
-    else if (this.compactIndex()) return 'done';
-    return 'more';
+    switch (this.phase) {
+      case 'hash':
+        if (this.rowHash.step()) this.phase = 'collect';
+        return 'more';
+      case 'collect':
+        this.collect();
+        return 'more';
+      case 'rows':
+        this.deleteRows();
+        return 'more';
+      case 'garbage':
+        this.deleteGarbage();
+        return 'more';
+      case 'index':
+        return this.compactIndex() ? 'done' : 'more';
+    }
   }
 
-  private compactRows(): void {
+  /** One slice of the garbage; at the end of a round its rows are sorted. */
+  private collect(): void {
+    const { flusher, rows, blocks } = this;
+    const { compactCollectRows, compactRoundRows } = flusher.limits;
+    const before = rows.count;
+    let sliceEnded = false;
+    flusher.environment.refresh();
+    flusher.environment.table('garbage').scan(this.from, undefined, (key, value) => {
+      if (garbageKeyMain(key) > this.revision) return false;
+      if (rows.count - before >= compactCollectRows || rows.count >= compactRoundRows) {
+        sliceEnded = true;
+        return false;
+      }
+      const rest = this.collectBlock(value);
+      this.from = Buffer.concat([key, ZERO]);
+      if (rest === null || rest.length < value.length) blocks.push({ key: Buffer.from(key), rest });
+      return true;
+    });
+    this.collectedAll = !sliceEnded;
+    if (sliceEnded && rows.count < compactRoundRows) return;
+    rows.sort();
+    this.phase = 'rows';
+  }
+
+  /** What remains of the block, null: nothing. */
+  private collectBlock(value: Buffer): Buffer | null {
+    const entry = new GarbageEntry();
+    let rest: Buffer[] | null = null;
+    for (let at = 0; at < value.length; at += GARBAGE_ENTRY_BYTES) {
+      entry.read(value, at);
+      if (entry.deletedBy(this.revision)) this.rows.push(entry.main, entry.sub, entry.tombstone);
+      else {
+        rest ??= [];
+        rest.push(value.subarray(at, at + GARBAGE_ENTRY_BYTES));
+      }
+    }
+    return rest === null ? null : Buffer.concat(rest);
+  }
+
+  private deleteRows(): void {
+    const { flusher, rows } = this;
     failpoint('compactBeforeCommitBatch');
-    const rows: Buffer[] = [];
-    const blocks: TouchedBlock[] = [];
-    const done = this.collect(rows, blocks);
-    if (blocks.length > 0) {
-      const keyTable = this.flusher.environment.table('key');
-      const garbageTable = this.flusher.environment.table('garbage');
-      this.flusher.commit(
+    if (this.rowsDeleted < rows.count) {
+      const { mains } = rows;
+      const keyTable = flusher.environment.table('key');
+      const to = Math.min(rows.count, this.rowsDeleted + flusher.limits.compactSliceRows);
+      const deadlineMs = flusher.options.now() + flusher.limits.commitPartMs;
+      let deleted = 0;
+      let next = this.rowsDeleted;
+      flusher.commit(
         () => {
-          for (const row of rows) keyTable.remove(row);
-          for (const block of blocks) {
-            if (block.rest === null) garbageTable.remove(block.key);
-            else garbageTable.put(block.key, block.rest);
+          for (; next < to; next++) {
+            if (next > this.rowsDeleted && next % 256 === 0 && flusher.options.now() >= deadlineMs) break;
+            const end = writeRevisionKey(this.scratch, 0, mains[next]!, rows.sub(next), rows.isTombstone(next));
+            if (keyTable.remove(this.scratch.subarray(0, end))) deleted++;
           }
         },
         undefined,
-        rows.length,
+        () => deleted,
       );
+      this.rowsDeleted = next;
     }
     failpoint('compactAfterCommitBatch');
-    this.rowsDone = done;
+    if (this.rowsDeleted < rows.count) return;
+    flusher.rowHashes?.remove(rows);
+    this.phase = 'garbage';
   }
 
-  /** Gathers one slice; true when it is the last. */
-  private collect(rows: Buffer[], blocks: TouchedBlock[]): boolean {
-    const environment = this.flusher.environment;
-    const entry = new GarbageEntry();
-    let done = true;
-    environment.refresh();
-    environment.table('garbage').scan(this.from, undefined, (key, value) => {
-      if (garbageKeyMain(key) > this.job.revision) return false;
-      if (rows.length >= this.flusher.limits.compactSliceRows) {
-        done = false;
-        return false;
-      }
-      const before = rows.length;
-      const rest: Buffer[] = [];
-      for (let at = 0; at < value.length; at += GARBAGE_ENTRY_BYTES) {
-        entry.read(value, at);
-        if (entry.deletedBy(this.job.revision)) rows.push(this.rowKey(entry));
-        else rest.push(Buffer.from(value.subarray(at, at + GARBAGE_ENTRY_BYTES)));
-      }
-      const keyCopy = Buffer.from(key);
-      this.from = Buffer.concat([keyCopy, Buffer.alloc(1)]);
-      if (rows.length > before) blocks.push({ key: keyCopy, rest: rest.length === 0 ? null : Buffer.concat(rest) });
-      return true;
-    });
-    return done;
-  }
-
-  private rowKey(entry: GarbageEntry): Buffer {
-    const end = writeRevisionKey(this.scratch, 0, entry.main, entry.sub, entry.tombstone);
-    return Buffer.from(this.scratch.subarray(0, end));
+  private deleteGarbage(): void {
+    const { flusher, blocks } = this;
+    const garbageTable = flusher.environment.table('garbage');
+    const to = Math.min(blocks.length, this.blocksDeleted + flusher.limits.compactSliceRows);
+    if (to > this.blocksDeleted) {
+      flusher.commit(() => {
+        for (let i = this.blocksDeleted; i < to; i++) {
+          const { key, rest } = blocks[i]!;
+          if (rest === null) garbageTable.remove(key);
+          else garbageTable.put(key, rest);
+        }
+      });
+    }
+    this.blocksDeleted = to;
+    if (to < blocks.length) return;
+    this.rows = new RevisionList();
+    this.blocks = [];
+    this.rowsDeleted = 0;
+    this.blocksDeleted = 0;
+    this.phase = this.collectedAll ? 'index' : 'collect';
   }
 
   private compactIndex(): boolean {
-    const { flusher, job } = this;
+    const { flusher, revision } = this;
     const meta = flusher.environment.table('meta');
     let done = false;
     flusher.commit(() => {
-      done = compactSlice(job.revision, flusher.limits.compactSliceRows, flusher.tables);
+      done = compactSlice(revision, flusher.limits.compactSliceRows, flusher.tables);
       if (!done) return;
       failpoint('compactBeforeSetFinishedCompact');
-      meta.put(MetaKey.finishedCompactRev, encodeRevisionKey(job.revision, 0));
+      meta.put(MetaKey.finishedCompactRev, encodeRevisionKey(revision, 0));
     });
     if (done) failpoint('compactAfterSetFinishedCompact');
     return done;
   }
 }
+
+const ZERO: Buffer = Buffer.alloc(1);

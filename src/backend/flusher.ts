@@ -31,6 +31,7 @@ import type { FrozenDelta } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
 import { type IndexTables, indexWriteTables } from './index-tables.ts';
 import type { FromFlusher, Job, ToFlusher } from './messages.ts';
+import type { RowHashes } from './row-hashes.ts';
 import { RecordKind, RowLogReader } from './row-log.ts';
 
 export interface FlusherOptions {
@@ -60,6 +61,14 @@ export interface RunningJob {
   readonly holdsCommits: boolean;
   /** Cannot be dropped at the end of the process: it notices `closing` and ends soon. */
   readonly mustEnd: boolean;
+}
+
+interface Running {
+  readonly id: number;
+  /** Compactions that this one does too. */
+  readonly absorbed: readonly number[];
+  readonly startedMs: number;
+  readonly run: RunningJob;
 }
 
 interface Merge {
@@ -93,10 +102,11 @@ export class Flusher {
   private merge: Merge | null = null;
   private mergesDone = 0;
   private jobs: Job[] = [];
-  private job: { readonly id: number; readonly startedMs: number; readonly run: RunningJob } | null = null;
+  private job: Running | null = null;
   private closing = false;
   private closed = false;
   private coreSwapped = false;
+  private jobDelay = 0;
 
   constructor(options: FlusherOptions) {
     this.options = options;
@@ -173,7 +183,8 @@ export class Flusher {
     if (this.closed) return false;
     const holds = this.job?.run.holdsCommits === true;
     const flushed = !holds && this.stepCommit();
-    const worked = this.stepJob();
+    // When rows or merges lag, jobs get every other step only: clients wait for rows, nobody for a compaction.
+    const worked = flushed && this.isLagging && ++this.jobDelay % 2 !== 0 ? false : this.stepJob();
     if (flushed || worked) return true;
     if (this.closing && this.job === null && this.jobs.length === 0) {
       this.closed = true;
@@ -183,8 +194,26 @@ export class Flusher {
     return false;
   }
 
+  /** The rows' hashes once a hash or a compaction has loaded them. */
+  rowHashes: RowHashes | null = null;
+  /** There are too many rows to keep their hashes. */
+  rowHashesRefused = false;
+
+  refuseRowHashes(): void {
+    this.rowHashes = null;
+    this.rowHashesRefused = true;
+  }
+
   /** Whether index merges have to wait, as a defragmentation copies the tables. */
   mergesHeld = false;
+
+  private get isLagging(): boolean {
+    const { jobLagBytes } = this.limits;
+    const position = this.reader.position;
+    return (
+      this.flushTarget - position > jobLagBytes || (this.merge !== null && position - this.merge.position > jobLagBytes)
+    );
+  }
 
   private stepCommit(): boolean {
     const rows = this.reader.position < this.flushTarget;
@@ -222,7 +251,7 @@ export class Flusher {
   }
 
   /** One synced transaction, and the message about it. */
-  commit(body: () => void, mergeDone: () => boolean = never, deletedRows = 0): void {
+  commit(body: () => void, mergeDone: () => boolean = never, deletedRows: () => number = none): void {
     const startedMs = this.options.now();
     this.state.generation++;
     failpoint('beforeStartDBTxn');
@@ -247,7 +276,7 @@ export class Flusher {
       allocatedBytes: sizes.allocatedBytes,
       freeBytes: sizes.freeBytes,
       durationMs: this.options.now() - startedMs,
-      deletedRows,
+      deletedRows: deletedRows(),
     });
   }
 
@@ -281,6 +310,7 @@ export class Flusher {
       }
     }
     assert(ended, 'flusher: the flush position is not at the end of an apply');
+    if (this.rowHashes !== null && this.rowHashes.rowCount > this.limits.rowHashesMax) this.refuseRowHashes();
     this.garbage.flush(this.garbageTable);
     this.writeIndex(reader.index, reader.term);
   }
@@ -289,7 +319,9 @@ export class Flusher {
     const tombstone = reader.kind === RecordKind.tombstone;
     writeRevisionKey(this.keyScratch, 0, reader.main, reader.sub, tombstone);
     const value = reader.bytes.subarray(reader.valueStart, reader.valueEnd);
-    this.keyTable.put(tombstone ? this.keyScratch : this.key17, value);
+    const key = tombstone ? this.keyScratch : this.key17;
+    this.keyTable.put(key, value);
+    this.rowHashes?.append(reader.main, reader.sub, key, value);
     if (reader.supersededMain !== 0) {
       const { main, sub, supersededMain, supersededSub } = reader;
       this.garbage.add(this.garbageTable, main, sub, supersededMain, supersededSub, false);
@@ -326,15 +358,33 @@ export class Flusher {
       if (next.kind === 'compact') this.compactRevision = Math.max(this.compactRevision, next.revision);
       if (this.mergesDone < next.merges) return false;
       this.jobs.shift();
-      this.job = { id: next.id, startedMs: this.options.now(), run: this.begin(next) };
+      const absorbed: number[] = [];
+      const job = this.newestCompaction(next, absorbed);
+      this.job = { id: job.id, absorbed, startedMs: this.options.now(), run: this.begin(job) };
     }
-    const { id, startedMs, run } = this.job;
+    const { id, absorbed, startedMs, run } = this.job;
     const step = run.step();
     if (step !== 'done') return step === 'more';
     this.job = null;
     const durationMs = this.options.now() - startedMs;
+    for (const other of absorbed) this.options.send({ kind: 'jobDone', id: other, hash: -1, error: '', durationMs });
     this.options.send({ kind: 'jobDone', id, hash: run.hash, error: run.error, durationMs });
     return true;
+  }
+
+  /** Of compactions that wait in a row only the newest is done: it deletes what the others would. They have no hash then. */
+  private newestCompaction(first: Job, absorbed: number[]): Job {
+    let newest = first;
+    if (first.kind !== 'compact') return first;
+    for (;;) {
+      const next = this.jobs[0];
+      if (next === undefined || next.kind !== 'compact') return newest;
+      if (this.reader.position < next.position || this.mergesDone < next.merges) return newest;
+      absorbed.push(newest.id);
+      newest = next;
+      this.compactRevision = Math.max(this.compactRevision, next.revision);
+      this.jobs.shift();
+    }
   }
 
   private begin(job: Job): RunningJob {
@@ -344,7 +394,7 @@ export class Flusher {
       case 'hashKv':
         return new HashKvJob(this, job);
       case 'hash':
-        return new HashJob(this.options.pin(), this.limits);
+        return new HashJob(this);
       case 'defrag': {
         const make = this.options.defrag;
         if (make === undefined) throw new FatalError(ExitCode.bug, 'these tables cannot be defragmented');
@@ -360,6 +410,10 @@ const ROWS_PER_CLOCK_READ = 500;
 
 function never(): boolean {
   return false;
+}
+
+function none(): number {
+  return 0;
 }
 
 /** A failure inside the flusher as a message: errors lose their class between threads. */

@@ -4,114 +4,157 @@
 // HashKV skips, at and below the compaction revision, what compaction does not keep. Which rows those are follows from
 // `garbage`: a row there is superseded by a change at or below the hashed revision or is not; tombstones at or below the
 // compaction revision never count (one exactly at it is left out by the algorithm, older ones are not kept).
+//
+// The first hash of a process reads all rows once (1 us each); later ones fold what row-hashes.ts remembers (10 ns each).
+// A keyspace beyond limits.rowHashesMax is read each time instead.
 
 import { crc32c } from '../base/crc32c.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import type { BackendLimits } from '../limits.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
-import { BUCKET_NAMES, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
+import { BUCKET_NAMES, encodeRevisionKey, MetaKey, revisionMain, revisionSub } from '../snapshot/schema.ts';
 import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts';
 import type { JobKind } from './messages.ts';
+import { RevisionList } from './revision-list.ts';
+import { type HashFold, RowHashes } from './row-hashes.ts';
 
-/** Revisions as a set without an object each: most have sub 0. */
-class RevisionSet {
-  private readonly mains = new Set<number>();
-  private readonly others = new Map<number, Set<number>>();
+/** Ends a slice of reading by rows, bytes and time. */
+class Slice {
+  private readonly flusher: Flusher;
+  private readonly deadlineMs: number;
+  private rows = 0;
+  private bytes = 0;
 
-  add(main: number, sub: number): void {
-    if (sub === 0) {
-      this.mains.add(main);
-      return;
-    }
-    let subs = this.others.get(main);
-    if (subs === undefined) {
-      subs = new Set();
-      this.others.set(main, subs);
-    }
-    subs.add(sub);
+  constructor(flusher: Flusher) {
+    this.flusher = flusher;
+    this.deadlineMs = flusher.options.now() + flusher.limits.hashSliceMs;
   }
 
-  has(main: number, sub: number): boolean {
-    if (sub === 0) return this.mains.has(main);
-    return this.others.get(main)?.has(sub) === true;
+  /** Whether one more entry may be read. */
+  takes(bytes: number): boolean {
+    const { hashSliceRows, hashSliceBytes } = this.flusher.limits;
+    if (this.rows >= hashSliceRows || this.bytes >= hashSliceBytes) return false;
+    this.rows++;
+    this.bytes += bytes;
+    return this.rows % 256 !== 0 || this.flusher.options.now() < this.deadlineMs;
   }
 }
 
 /** The hash of the rows up to `revision`. Rows up to there do not change meanwhile: compactions are jobs that wait. */
 export class RowHash {
   hash = 0;
-  private readonly environment: ReadEnvironment;
-  private readonly limits: BackendLimits;
+  private readonly flusher: Flusher;
   private readonly revision: number;
   private readonly compactRevision: number;
-  private readonly dropped = new RevisionSet();
-  private readonly hasher: KvHasher;
-  private garbageRead = false;
+  private readonly keepsNothing: boolean;
+  private readonly dropped = new RevisionList();
+  private readonly scanHasher: KvHasher;
+  private loading: RowHashes | null = null;
+  private fold: HashFold | null = null;
+  private garbageRead: boolean;
+  private garbageFrom: Buffer | undefined;
   private from: Buffer | undefined;
 
   /** For HashKV and for a compaction's own hash alike: their keep sets (hashkv.ts) differ only in a tombstone at `revision`
    * itself, which decides nothing but `keepsNothing`. */
-  constructor(
-    environment: ReadEnvironment,
-    limits: BackendLimits,
-    revision: number,
-    compactRevision: number,
-    keepsNothing: boolean,
-  ) {
-    this.environment = environment;
-    this.limits = limits;
+  constructor(flusher: Flusher, revision: number, compactRevision: number, keepsNothing: boolean) {
+    this.flusher = flusher;
     this.revision = revision;
     this.compactRevision = compactRevision;
+    this.keepsNothing = keepsNothing;
+    this.garbageRead = keepsNothing || compactRevision <= 0;
     const keep = keepsNothing ? null : (main: number, sub: number): boolean => !this.dropped.has(main, sub);
-    this.hasher = new KvHasher(compactRevision, revision, keep);
+    this.scanHasher = new KvHasher(compactRevision, revision, keep);
   }
 
   /** One slice; true when `hash` is the answer. */
   step(): boolean {
-    this.environment.refresh();
+    const { flusher } = this;
+    flusher.environment.refresh();
     if (!this.garbageRead) {
       this.readGarbage();
-      this.garbageRead = true;
       return false;
     }
-    return this.hashRows();
+    if (flusher.rowHashes !== null) return this.stepFold(flusher.rowHashes);
+    if (flusher.rowHashesRefused) return this.scanRows();
+    this.load();
+    return false;
   }
 
   private readGarbage(): void {
-    if (this.compactRevision <= 0) return;
+    const slice = new Slice(this.flusher);
     const entry = new GarbageEntry();
-    this.environment.table('garbage').scan(undefined, undefined, (key, value) => {
-      if (garbageKeyMain(key) > this.revision) return false;
-      for (let at = 0; at < value.length; at += GARBAGE_ENTRY_BYTES) {
-        entry.read(value, at);
-        if (entry.atMain <= this.revision && entry.main <= this.compactRevision)
-          this.dropped.add(entry.main, entry.sub);
-      }
-      return true;
-    });
-  }
-
-  private hashRows(): boolean {
-    let rows = 0;
-    let bytes = 0;
     let done = true;
-    const end = encodeRevisionKey(this.revision + 1, 0);
-    this.environment.table('key').scan(this.from, end, (key, value) => {
-      if (rows >= this.limits.hashSliceRows || bytes >= this.limits.hashSliceBytes) {
-        this.from = Buffer.from(key);
+    this.flusher.environment.table('garbage').scan(this.garbageFrom, undefined, (key, value) => {
+      if (garbageKeyMain(key) > this.revision) return false;
+      if (!slice.takes(value.length)) {
+        this.garbageFrom = Buffer.from(key);
         done = false;
         return false;
       }
-      rows++;
-      bytes += value.length;
-      this.hasher.write(key, value);
+      for (let at = 0; at < value.length; at += GARBAGE_ENTRY_BYTES) {
+        entry.read(value, at);
+        if (entry.atMain > this.revision || entry.main > this.compactRevision) continue;
+        this.dropped.push(entry.main, entry.sub, entry.tombstone);
+      }
       return true;
     });
-    this.hash = this.hasher.hash();
+    if (!done) return;
+    this.dropped.sort();
+    this.garbageRead = true;
+  }
+
+  /** One slice of the rows into row-hashes. What is flushed between two slices stands after what is loaded. */
+  private load(): void {
+    const loading = this.loading ?? new RowHashes();
+    this.loading = loading;
+    if (this.readRows(undefined, (main, sub, key, value) => loading.append(main, sub, key, value))) {
+      this.flusher.rowHashes = loading;
+    }
+    if (loading.rowCount > this.flusher.limits.rowHashesMax) this.refuse();
+  }
+
+  /** Too many rows to remember: read them again at each hash. */
+  private refuse(): void {
+    this.flusher.refuseRowHashes();
+    this.loading = null;
+    this.from = undefined;
+  }
+
+  private stepFold(hashes: RowHashes): boolean {
+    this.fold ??= hashes.fold(this.revision, this.compactRevision, this.keepsNothing ? null : this.dropped);
+    const done = this.fold.step(this.flusher.limits.hashFoldRows);
+    this.hash = this.fold.hash;
     return done;
   }
+
+  private scanRows(): boolean {
+    const end = encodeRevisionKey(this.revision + 1, 0);
+    const done = this.readRows(end, (_main, _sub, key, value) => this.scanHasher.write(key, value));
+    this.hash = this.scanHasher.hash();
+    return done;
+  }
+
+  /** One slice from `from` on; true when it has reached the end. */
+  private readRows(
+    end: Buffer | undefined,
+    take: (main: number, sub: number, key: Buffer, value: Buffer) => void,
+  ): boolean {
+    const slice = new Slice(this.flusher);
+    let last: Buffer | undefined;
+    this.flusher.environment.table('key').scan(this.from, end, (key, value) => {
+      take(revisionMain(key), revisionSub(key), key, value);
+      if (slice.takes(value.length)) return true;
+      last = Buffer.concat([key, ZERO]);
+      return false;
+    });
+    if (last === undefined) return true;
+    this.from = last;
+    return false;
+  }
 }
+
+const ZERO: Buffer = Buffer.alloc(1);
 
 export class HashKvJob implements RunningJob {
   readonly error = '';
@@ -120,8 +163,7 @@ export class HashKvJob implements RunningJob {
   private readonly rows: RowHash;
 
   constructor(flusher: Flusher, job: JobKind & { kind: 'hashKv' }) {
-    const { revision, compactRevision, keepsNothing } = job;
-    this.rows = new RowHash(flusher.environment, flusher.limits, revision, compactRevision, keepsNothing);
+    this.rows = new RowHash(flusher, job.revision, job.compactRevision, job.keepsNothing);
   }
 
   get hash(): number {
@@ -142,15 +184,15 @@ export class HashJob implements RunningJob {
   readonly holdsCommits = false;
   readonly mustEnd = false;
   hash = 0;
+  private readonly flusher: Flusher;
   private readonly view: ReadEnvironment;
-  private readonly limits: BackendLimits;
   private bucket = 0;
   private from: Buffer | undefined;
   private begun = false;
 
-  constructor(view: ReadEnvironment, limits: BackendLimits) {
-    this.view = view;
-    this.limits = limits;
+  constructor(flusher: Flusher) {
+    this.flusher = flusher;
+    this.view = flusher.options.pin();
   }
 
   step(): JobStep {
@@ -170,20 +212,16 @@ export class HashJob implements RunningJob {
   }
 
   private hashSlice(name: string): boolean {
-    let entries = 0;
-    let bytes = 0;
+    const slice = new Slice(this.flusher);
     let done = true;
     this.view.table(name).scan(this.from, undefined, (key, value) => {
-      if (entries >= this.limits.hashSliceRows || bytes >= this.limits.hashSliceBytes) {
-        this.from = Buffer.from(key);
-        done = false;
-        return false;
+      if (name !== 'meta' || !IGNORED.some((ignored) => ignored.equals(key))) {
+        this.hash = crc32c(crc32c(this.hash, key), value);
       }
-      entries++;
-      bytes += value.length;
-      if (name === 'meta' && IGNORED.some((ignored) => ignored.equals(key))) return true;
-      this.hash = crc32c(crc32c(this.hash, key), value);
-      return true;
+      if (slice.takes(value.length)) return true;
+      this.from = Buffer.concat([key, ZERO]);
+      done = false;
+      return false;
     });
     return done;
   }

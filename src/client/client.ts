@@ -84,7 +84,7 @@ export class EtcdClient {
     for (let attempt = 0; ; attempt++) {
       let connection: Connection | null = null;
       try {
-        const context = await this.#context(options, method !== rpc.authenticate);
+        const context = await this.#context(options, method.path !== rpc.authenticate.path);
         connection = await this.#pick(options.deadlineMs);
         return this.decode(method, await connection.unary(method.path, bytes, context));
       } catch (error) {
@@ -171,7 +171,7 @@ export class EtcdClient {
     await this.#logFailure(error, method.path, connection, attempt);
     const isTokenOld =
       error.is(etcdErrors.invalidAuthToken) || error.is(etcdErrors.authOldRevision) || error.is(etcdErrors.userEmpty);
-    if (isTokenOld && this.#options.user && method !== rpc.authenticate && attempt === 0) {
+    if (isTokenOld && this.#options.user && method.path !== rpc.authenticate.path && attempt === 0) {
       this.#token = null;
       return;
     }
@@ -183,7 +183,12 @@ export class EtcdClient {
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 
-  async #logFailure(error: EtcdClientError, path: string, connection: Connection | null, attempt: number): Promise<void> {
+  async #logFailure(
+    error: EtcdClientError,
+    path: string,
+    connection: Connection | null,
+    attempt: number,
+  ): Promise<void> {
     // Only who waited in vain for a connection does not know why.
     const connections = connection === null ? this.#connections : [connection];
     const reasons: string[] = [];
@@ -193,8 +198,17 @@ export class EtcdClient {
         if (reason !== null) reasons.push(`${each.endpoint}: ${reason}`);
       }
     }
-    const fields = { method: path, attempt, endpoint: connection?.endpoint ?? this.endpoints.join(','), error: error.status };
-    this.#log('warn', 'call failed', reasons.length === 0 ? fields : { ...fields, 'connection-error': reasons.join('; ') });
+    const fields = {
+      method: path,
+      attempt,
+      endpoint: connection?.endpoint ?? this.endpoints.join(','),
+      error: error.status,
+    };
+    this.#log(
+      'warn',
+      'call failed',
+      reasons.length === 0 ? fields : { ...fields, 'connection-error': reasons.join('; ') },
+    );
   }
 
   async #context(options: CallOptions, withToken: boolean): Promise<CallContext> {

@@ -47,7 +47,7 @@ export function applyEnvironment(env: Environment, into: FlagSet, notices: Notic
       continue;
     }
     const fields = { 'variable-name': variable, 'variable-value': text };
-    notices.add('info', 'config/environment.ts:55', 'recognized and used environment variable', fields);
+    notices.add('info', 'config/environment.ts:50', 'recognized and used environment variable', fields);
   }
   if (!checkUnused(env, known, onCommandLine, notices)) return { kind: 'conflict' };
   return failure === null ? { kind: 'applied' } : { kind: 'error', error: failure };
@@ -59,7 +59,7 @@ function dropVersion(env: Environment, name: string, known: Set<string>, notices
   if (value === '') return;
   known.add(name);
   const fields = { key: name, value };
-  notices.add('warn', 'config/environment.ts:68', 'cannot set special environment variable', fields);
+  notices.add('warn', 'config/environment.ts:62', 'cannot set special environment variable', fields);
 }
 
 function checkUnused(env: Environment, known: Set<string>, onCommandLine: Set<string>, notices: Notices): boolean {
@@ -70,12 +70,12 @@ function checkUnused(env: Environment, known: Set<string>, onCommandLine: Set<st
     if (shadowed.has(name)) {
       const msg =
         'conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))';
-      notices.add('fatal', 'config/environment.ts:81', msg, { 'environment-variable': name });
+      notices.add('fatal', 'config/environment.ts:73', msg, { 'environment-variable': name });
       return false;
     }
     if (prefixes.some((prefix) => name.startsWith(prefix))) {
       const fields = { 'environment-variable': `${name}=${value}` };
-      notices.add('warn', 'config/environment.ts:86', 'unrecognized environment variable', fields);
+      notices.add('warn', 'config/environment.ts:78', 'unrecognized environment variable', fields);
     }
   }
   return true;

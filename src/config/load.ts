@@ -73,10 +73,10 @@ export async function loadConfig(input: LoadInput): Promise<LoadResult> {
   if (parsed.kind === 'error') return exit(2, { stderr: `${parsed.error}\n${usageText}` });
   if (parsed.kind === 'help') return exit(0, { stdout: flagsText(), stderr: usageText });
   const refuse = (error: string, log: LogConfig = fallbackLog): LoadResult => {
-    notices.add('info', 'config/load.ts:72', 'Running: ', { args: input.argv });
-    notices.add('warn', 'config/load.ts:73', 'failed to verify flags', { error });
+    notices.add('info', 'config/load.ts:76', 'Running: ', { args: input.argv });
+    notices.add('warn', 'config/load.ts:77', 'failed to verify flags', { error });
     if (error === advertiseUnsetError)
-      notices.add('warn', 'config/load.ts:74', 'advertise client URLs are not set', { error });
+      notices.add('warn', 'config/load.ts:79', 'advertise client URLs are not set', { error });
     return exit(1, {}, log);
   };
   if (parsed.rest.length > 0) return refuse(`${goQuote(parsed.rest[0]!)} is not a valid flag`);
@@ -92,7 +92,7 @@ export async function loadConfig(input: LoadInput): Promise<LoadResult> {
   const error = validate(source.flags, source.advertiseUnset, notices);
   noteDeprecated(source.flags, notices);
   if (error !== null) return refuse(error, log);
-  notices.add('info', 'config/load.ts:91', 'Running: ', { args: input.argv });
+  notices.add('info', 'config/load.ts:95', 'Running: ', { args: input.argv });
   return finish(input, source.flags, notices, (code, out) => exit(code, out, log));
 }
 
@@ -120,7 +120,7 @@ async function readConfigFile(input: LoadInput, path: string, notices: Notices):
   if (failure !== null) return { kind: failure.kind === 'printed' ? 'printed' : 'error', error: failure.error };
   const msg =
     'loaded server configuration, other configuration command line flags and environment variables will be ignored if provided';
-  notices.add('info', 'config/load.ts:121', msg, { path });
+  notices.add('info', 'config/load.ts:123', msg, { path });
   const discovers = flags.string('discovery-srv') !== '' || flags.strings('discovery-endpoints').length > 0;
   if (discovers && flags.string('initial-cluster') === defaultInitialCluster) flags.assign('initial-cluster', '');
   return { kind: 'read', flags, advertiseUnset: false };
@@ -143,7 +143,7 @@ function readCommandLine(input: LoadInput, flags: FlagSet, notices: Notices): So
   if (applied.kind === 'error') return applied;
   for (const way of ['read', 'write']) {
     if (flags.milliseconds(`raft-${way}-timeout`) < 5000)
-      notices.add('info', 'config/load.ts:145', `raft-${way}-timeout increased to minimum value: 5s`);
+      notices.add('info', 'config/load.ts:146', `raft-${way}-timeout increased to minimum value: 5s`);
   }
   const discovers =
     flags.string('discovery-srv') !== '' ||
@@ -163,7 +163,7 @@ function readCommandLine(input: LoadInput, flags: FlagSet, notices: Notices): So
 }
 
 function noteDeprecated(flags: FlagSet, notices: Notices): void {
-  for (const [name, msg] of deprecatedFlags) if (flags.given.has(name)) notices.add('warn', 'config/load.ts:167', msg);
+  for (const [name, msg] of deprecatedFlags) if (flags.given.has(name)) notices.add('warn', 'config/load.ts:166', msg);
 }
 
 type Exit = (code: number, out?: { stdout?: string; stderr?: string }) => LoadResult;
@@ -173,18 +173,18 @@ function finish(input: LoadInput, flags: FlagSet, notices: Notices, exit: Exit):
   const unsupported = unsupportedUses(flags);
   for (const use of unsupported) {
     const level = use.action === 'error' ? 'fatal' : 'warn';
-    notices.add(level, 'config/load.ts:177', 'flag is not supported yet', { flag: use.flag, reason: use.reason });
+    notices.add(level, 'config/load.ts:176', 'flag is not supported yet', { flag: use.flag, reason: use.reason });
   }
   if (unsupported.some((use) => use.action === 'error')) return exit(1);
   const advertised = defaultAddresses(input, flags, notices);
   const dataDir = flags.string('data-dir') || `${flags.string('name')}.etcd`;
   if (flags.string('data-dir') === '')
-    notices.add('warn', 'config/load.ts:183', "'data-dir' was empty; using default", { 'data-dir': dataDir });
+    notices.add('warn', 'config/load.ts:182', "'data-dir' was empty; using default", { 'data-dir': dataDir });
   const autoCompaction = parseAutoCompaction(flags);
   const lateError =
     validateListeners(flags) ?? (typeof autoCompaction === 'string' ? autoCompaction : null) ?? checkAuthToken(flags);
   if (lateError !== null || typeof autoCompaction === 'string') {
-    notices.add('fatal', 'config/load.ts:188', 'discovery failed', { error: lateError ?? '' });
+    notices.add('fatal', 'config/load.ts:187', 'discovery failed', { error: lateError ?? '' });
     return exit(1);
   }
   const bootstrap = readInitialCluster(flags, advertised);
@@ -226,7 +226,7 @@ function defaultAddresses(input: LoadInput, flags: FlagSet, notices: Notices): A
     host !== null &&
     (peer !== flags.urls('initial-advertise-peer-urls') || client !== flags.urls('advertise-client-urls'))
   )
-    notices.add('info', 'config/load.ts:230', 'detected default host for advertise', { host });
+    notices.add('info', 'config/load.ts:229', 'detected default host for advertise', { host });
   const given = flags.string('initial-cluster');
   const name = flags.string('name');
   const followsName = name !== 'default' && given === defaultInitialCluster;
@@ -250,7 +250,7 @@ function readInitialCluster(
 /** etcd's warnings about sizes over what it recommends, and its line about the quota in force. */
 function noteLimits(config: ServerConfig, flags: FlagSet, notices: Notices): void {
   if (config.requestBytesMax > requestBytesRecommendedMax) {
-    notices.add('warn', 'config/load.ts:254', 'exceeded recommended request limit', {
+    notices.add('warn', 'config/load.ts:253', 'exceeded recommended request limit', {
       'max-request-bytes': config.requestBytesMax,
       'max-request-size': humanBytes(config.requestBytesMax),
       'recommended-request-bytes': requestBytesRecommendedMax,
@@ -268,12 +268,12 @@ function noteLimits(config: ServerConfig, flags: FlagSet, notices: Notices): voi
 function noteQuota(config: ServerConfig, given: number, notices: Notices): void {
   const name = { 'quota-name': 'v3-applier' };
   if (config.quotaBytes === null) {
-    notices.add('info', 'config/load.ts:272', 'disabled backend quota', { ...name, 'quota-size-bytes': given });
+    notices.add('info', 'config/load.ts:271', 'disabled backend quota', { ...name, 'quota-size-bytes': given });
     return;
   }
   const size = { 'quota-size-bytes': config.quotaBytes, 'quota-size': humanBytes(config.quotaBytes) };
   if (config.quotaBytes > quotaBytesRecommendedMax) {
-    notices.add('warn', 'config/load.ts:277', 'quota exceeds the maximum value', {
+    notices.add('warn', 'config/load.ts:276', 'quota exceeds the maximum value', {
       ...name,
       ...size,
       'quota-maximum-size-bytes': quotaBytesRecommendedMax,
@@ -281,5 +281,5 @@ function noteQuota(config: ServerConfig, given: number, notices: Notices): void 
     });
   }
   const msg = config.quotaIsDefault ? 'enabled backend quota with default value' : 'enabled backend quota';
-  notices.add('info', 'config/load.ts:286', msg, { ...name, ...size });
+  notices.add('info', 'config/load.ts:284', msg, { ...name, ...size });
 }

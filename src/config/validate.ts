@@ -79,7 +79,7 @@ function checkUrls(flags: FlagSet, advertiseUnset: boolean, notices: Notices): s
   }
   if (flags.urls('listen-client-http-urls').length === 0) {
     const msg = 'Running http and grpc server on single port. This is not recommended for production.';
-    notices.add('warn', 'config/validate.ts:87', msg);
+    notices.add('warn', 'config/validate.ts:82', msg);
   }
   const metricsError = checkBindUrls(flags.urls('listen-metrics-urls'));
   if (metricsError !== null) return metricsError;
@@ -142,7 +142,7 @@ function checkGates(flags: FlagSet, notices: Notices): string | null {
   if (checkpoint && !persist) {
     const msg =
       'Detected that checkpointing is enabled without persistence. Consider enabling feature gate LeaseCheckpointPersist';
-    notices.add('warn', 'config/validate.ts:152', msg);
+    notices.add('warn', 'config/validate.ts:145', msg);
   }
   if (persist && !checkpoint)
     return 'enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint';
@@ -159,7 +159,7 @@ function checkName(flags: FlagSet, notices: Notices): null {
   if (name === 'default') {
     const msg =
       "it isn't recommended to use default name, please set a value for --name. Note that etcd might run into issue when multiple members have the same default name";
-    notices.add('warn', 'config/validate.ts:170', msg, { name });
+    notices.add('warn', 'config/validate.ts:162', msg, { name });
   }
   return null;
 }

@@ -4,7 +4,7 @@
 // The checks, their order, codes and texts are grpc-go's (operateHeaders, handleStream), which etcd has.
 
 import type { RequestHead } from '../http2/request-head.ts';
-import { decodeBinaryHeader } from './metadata.ts';
+import { decodeBinaryHeader, illegalBase64At } from './metadata.ts';
 import type { MethodEntry, Router } from './router.ts';
 import type { Status } from './status.ts';
 import { StatusCode } from './status.ts';
@@ -57,7 +57,7 @@ export function planCall(head: RequestHead, router: Router, hasHttpHandler: bool
     } else if (name === 'host') {
       hosts += 1;
     } else if (name.endsWith('-bin') && decodeBinaryHeader(value) === null) {
-      const text = `illegal base64 data`;
+      const text = `illegal base64 data at input byte ${illegalBase64At(value)}`;
       headerError = `malformed binary metadata ${JSON.stringify(value)} in header ${JSON.stringify(name)}: ${text}`;
     }
   }

@@ -1,6 +1,7 @@
 // Goal: what a client sees when its request is refused by gRPC itself is what etcd (grpc-go) answers. Method: the same raw
 // HTTP/2 requests to a real etcd and to this engine with a method of the same name; HTTP status, gRPC status, message and
-// encoding are compared.
+// encoding are compared. Left out on purpose: a unary request whose HEADERS end the stream, which grpc-go never answers; we
+// answer as to an empty body (grpc.test.ts, "broken message framing").
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -14,6 +15,7 @@ import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { startEchoServer } from '../testing/echo-server.ts';
 import { grpcMessage } from '../testing/http2-client.ts';
+import type { ServerCall } from './call.ts';
 import { Router } from './router.ts';
 
 const cache = process.env['KEELSON_CACHE'] ?? path.join(homedir(), '.cache', 'keelson');
@@ -64,7 +66,6 @@ const requests: readonly Request[] = [
     body: grpcMessage(gzipSync(Buffer.alloc(9e6)), 1),
   },
   { what: 'no message', headers: range, body: Buffer.alloc(0) },
-  { what: 'headers only', headers: range, body: null },
   { what: 'half a prefix', headers: range, body: Buffer.from([0, 0]) },
   { what: 'half a message', headers: range, body: grpcMessage(message).subarray(0, 6) },
   { what: 'too large', headers: range, body: grpcMessage(Buffer.alloc(requestBytesMax + 1)) },
@@ -94,6 +95,11 @@ const requests: readonly Request[] = [
     body: grpcMessage(message).subarray(0, 6),
   },
   {
+    what: 'stream with half a prefix',
+    headers: { ...range, ':path': '/etcdserverpb.Lease/LeaseKeepAlive' },
+    body: Buffer.from([0, 0]),
+  },
+  {
     what: 'stream with flag 2',
     headers: { ...range, ':path': '/etcdserverpb.Watch/Watch' },
     body: grpcMessage(message, 2),
@@ -115,13 +121,18 @@ async function ask(session: ClientHttp2Session, request: Request): Promise<Field
   const parts: Buffer[] = [];
   stream.on('data', (part: Buffer) => parts.push(part));
   if (request.body !== null) stream.end(request.body);
-  await once(stream, 'close');
+  const late = setTimeout(() => {
+    seen['hangs'] = 'yes';
+    stream.close();
+  }, 2000);
+  await new Promise((resolve) => stream.on('close', resolve));
+  clearTimeout(late);
   const body = Buffer.concat(parts);
   seen['flag'] = body.length > 0 ? String(body[0]) : 'none';
   if (body[0] === 1) gunzipSync(body.subarray(5));
   // An absent message and an empty one are the same; a gzip error's text is the library's.
   if (seen['grpc-message'] === '') delete seen['grpc-message'];
-  if (seen['grpc-message']?.includes('gzip:')) seen['grpc-message'] = 'gzip error';
+  if (seen['grpc-message']?.startsWith('grpc: failed to decompress')) seen['grpc-message'] = 'gzip error';
   return seen;
 }
 
@@ -130,8 +141,9 @@ function rangeRouter(): Router {
   const router = new Router();
   const answer = Buffer.from([0x0a, 0]);
   router.unary('etcdserverpb.KV', 'Range', (call) => call.respond(answer, 0, 2));
-  const silent = { open: (): void => {}, message: (): void => {}, halfClose: (): void => {} };
+  const silent = { open: (): void => {}, message: (): void => {}, halfClose: (call: ServerCall): void => call.end() };
   router.stream('etcdserverpb.Watch', 'Watch', 'bidi', silent);
+  router.stream('etcdserverpb.Lease', 'LeaseKeepAlive', 'bidi', silent);
   router.stream('etcdserverpb.Maintenance', 'Snapshot', 'server', silent);
   return router;
 }

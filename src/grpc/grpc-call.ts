@@ -61,6 +61,7 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
   }
 
   metadata(name: string): string | undefined {
+    if (name === ':authority') return this.head.authority;
     return this.head.value(name);
   }
 
@@ -439,7 +440,8 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     if (this.inputFinished) return;
     this.inputFinished = true;
     const { kind } = this.method;
-    if (this.assembly !== null) {
+    // As grpc-go: a part of a prefix is no message, a part of a message is an error.
+    if (this.assembly !== null && this.assembly.bytes >= messagePrefixBytes) {
       // grpc-go: a unary handler never ran, so the bare error goes out; a stream's RecvMsg wraps it.
       const code = kind === 'unary' ? StatusCode.unknown : StatusCode.internal;
       this.fail({ code, message: 'unexpected EOF' });

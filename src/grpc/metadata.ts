@@ -11,3 +11,9 @@ export function decodeBinaryHeader(value: string): Buffer | null {
   if (unpadded.length % 4 === 1) return null;
   return Buffer.from(unpadded, 'base64');
 }
+
+/** Where Go's decoder stops at a value that decodeBinaryHeader refuses: its error names the byte. */
+export function illegalBase64At(value: string): number {
+  const illegal = value.search(/[^A-Za-z0-9+/]/);
+  return illegal < 0 ? value.length - 1 : illegal;
+}

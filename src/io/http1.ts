@@ -63,6 +63,8 @@ export class Http1Server {
     socket.once('close', () => this.#sockets.delete(socket));
     if (head !== undefined && head.length > 0) socket.unshift(head);
     this.#server.emit('connection', socket);
+    // Whoever handed it over had paused it, and a listener for data does not undo that.
+    socket.resume();
   }
 
   /** Ends idle connections now and busy ones after their answer; after `timeoutMs` all. */

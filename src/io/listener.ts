@@ -9,7 +9,7 @@
 // Back-pressure: a connection whose output the kernel does not take is not read from beyond a bound (`inputPaused`).
 
 import { once } from 'node:events';
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { grpcLimits } from '../limits.ts';
 
@@ -196,8 +196,7 @@ export class Listener {
       return await this.open(address);
     } catch (error) {
       const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
-      if (!inUse || address.path === undefined || (await answers(address.path))) throw error;
-      // Nobody listens behind the file: a process that was killed left it.
+      if (!inUse || address.path === undefined || !(await isLeftover(address.path))) throw error;
       await unlink(address.path);
       return await this.open(address);
     }
@@ -271,14 +270,15 @@ function protocolOf(bytes: Buffer): Protocol {
   return /^[^ ]+ [^ ]+ HTTP\/1\.[0-9]\r?$/.test(bytes.toString('latin1', 0, line)) ? 'http1' : 'none';
 }
 
-/** Whether somebody accepts connections on a unix socket. */
-async function answers(path: string): Promise<boolean> {
+/** Whether a path is a socket on which nobody accepts: a process that was killed left it. */
+async function isLeftover(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
   const probe = connect(path);
   try {
     await once(probe, 'connect');
-    return true;
+    return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED';
+    return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED';
   } finally {
     probe.destroy();
   }

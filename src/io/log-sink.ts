@@ -130,7 +130,7 @@ export class Outlet {
   #tellDropped(): void {
     const ts = formatLogTime(Date.now());
     const msg = 'log lines were dropped, the reader was too slow';
-    const line = JSON.stringify({ level: 'warn', ts, caller: 'io/log-sink.ts:120', msg, count: this.#dropped });
+    const line = JSON.stringify({ level: 'warn', ts, caller: 'io/log-sink.ts:133', msg, count: this.#dropped });
     this.#dropped = 0;
     this.write(Buffer.from(`${line}\n`));
   }

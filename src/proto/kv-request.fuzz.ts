@@ -1,11 +1,10 @@
 // Fuzzer of kv-request.ts: harmed Range, Put, DeleteRange and Txn requests and made-up bytes. Nothing may be thrown, no offset
 // may lie outside of the request, and whether the bytes are a message must be judged as the schema codec judges it.
 //
-//   node src/proto/kv-request.fuzz.ts [--seconds N] [--seed N]     default: 10 seconds, a fresh seed, which is printed
-//
-// proto-fuzz.test.ts runs it for a second.
+//   node src/proto/kv-request.fuzz.ts [--seconds N] [--seed N]
 
 import { type Random, SeededRandom } from '../io/random.ts';
+import { fuzzMain } from '../testing/fuzz-loop.ts';
 import { DeleteRangeRequest, EmptyOp, PutRequest, RangeRequest, type RequestOp, TxnRequest } from './kv-request.ts';
 import {
   Compare as CompareSchema,
@@ -14,7 +13,7 @@ import {
   RangeRequest as RangeSchema,
   TxnRequest as TxnSchema,
 } from './kv-schema.ts';
-import { type FuzzTally, fuzzOption, harm, madeUp } from './message.fuzz.ts';
+import { type FuzzTally, harm, madeUp } from './message.fuzz.ts';
 import { decode, encode, type Schema } from './message.ts';
 import { randomMessage } from './message-fixture.ts';
 
@@ -44,71 +43,44 @@ function checkBounds(request: object, start: number, end: number): void {
   }
 }
 
-class Fuzzer {
-  readonly tally: FuzzTally = { rounds: 0, read: 0, refused: 0 };
-  private readonly random: SeededRandom;
-  private readonly simple: readonly (readonly [Schema, RangeRequest | PutRequest | DeleteRangeRequest])[] = [
-    [RangeSchema, new RangeRequest()],
-    [PutSchema, new PutRequest()],
-    [DeleteSchema, new DeleteRangeRequest()],
-  ];
+const simple: readonly (readonly [Schema, RangeRequest | PutRequest | DeleteRangeRequest])[] = [
+  [RangeSchema, new RangeRequest()],
+  [PutSchema, new PutRequest()],
+  [DeleteSchema, new DeleteRangeRequest()],
+];
 
-  constructor(seed: number) {
-    this.random = new SeededRandom(seed);
+export function fuzzKvRequests(seed: number, tally: FuzzTally = { read: 0, refused: 0 }): void {
+  const random = new SeededRandom(seed);
+  const isTxn = random.below(2) === 0;
+  const [schema] = simple[random.below(3)]!;
+  const valid = isTxn ? randomTxn(random, 0) : encode(schema, randomMessage(schema, random));
+  const bytes = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
+  const before = madeUp(random);
+  const around = Buffer.concat([before, bytes, madeUp(random)]);
+  const start = before.length;
+  const end = start + bytes.length;
+  for (const [other, request] of simple) {
+    const isRead = request.parse(around, start, end);
+    checkBounds(request, start, end);
+    if (isRead !== (decode(other, bytes) !== undefined)) throw new Error('the schema codec judges otherwise');
   }
-
-  round(): void {
-    const { random } = this;
-    this.tally.rounds++;
-    const isTxn = random.below(2) === 0;
-    const [schema] = this.simple[random.below(3)]!;
-    const valid = isTxn ? randomTxn(random, 0) : encode(schema, randomMessage(schema, random));
-    const bytes = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
-    const before = madeUp(random);
-    const around = Buffer.concat([before, bytes, madeUp(random)]);
-    const start = before.length;
-    const end = start + bytes.length;
-    for (const [other, request] of this.simple) {
-      const isRead = request.parse(around, start, end);
-      checkBounds(request, start, end);
-      if (isRead !== (decode(other, bytes) !== undefined)) throw new Error('the schema codec judges otherwise');
-    }
-    const txn = new TxnRequest();
-    const isRead = txn.parse(around, start, end);
-    if (isRead) this.tally.read++;
-    else this.tally.refused++;
-    // The other direction does not hold: a RequestOp's member twice is refused here alone.
-    if (isRead && decode(TxnSchema, bytes) === undefined) throw new Error('the schema codec refuses this txn');
-    this.checkTxn(txn, start, end);
-  }
-
-  private checkTxn(txn: TxnRequest, start: number, end: number): void {
-    for (const compare of txn.compare) checkBounds(compare, start, end);
-    for (const op of [...txn.success, ...txn.failure]) this.checkOp(op, start, end);
-  }
-
-  private checkOp(op: RequestOp, start: number, end: number): void {
-    if (op instanceof TxnRequest) this.checkTxn(op, start, end);
-    else if (!(op instanceof EmptyOp)) checkBounds(op, start, end);
-  }
+  const txn = new TxnRequest();
+  const isRead = txn.parse(around, start, end);
+  if (isRead) tally.read++;
+  else tally.refused++;
+  // The other direction does not hold: a RequestOp's member twice is refused here alone.
+  if (isRead && decode(TxnSchema, bytes) === undefined) throw new Error('the schema codec refuses this txn');
+  checkTxn(txn, start, end);
 }
 
-/** Runs for `seconds`; throws at a finding. */
-export function fuzzKvRequests(seed: number, seconds: number): FuzzTally {
-  const fuzzer = new Fuzzer(seed);
-  const deadline = performance.now() + seconds * 1000;
-  while (performance.now() < deadline) {
-    try {
-      fuzzer.round();
-    } catch (error) {
-      throw new Error(`kv-request fuzz: seed ${seed}, round ${fuzzer.tally.rounds}`, { cause: error });
-    }
-  }
-  return fuzzer.tally;
+function checkTxn(txn: TxnRequest, start: number, end: number): void {
+  for (const compare of txn.compare) checkBounds(compare, start, end);
+  for (const op of [...txn.success, ...txn.failure]) checkOp(op, start, end);
 }
 
-if (import.meta.main) {
-  const seed = fuzzOption('--seed', Date.now() % 1_000_000_000);
-  console.log(`kv-request fuzz: seed ${seed}`);
-  console.log(fuzzKvRequests(seed, fuzzOption('--seconds', 10)));
+function checkOp(op: RequestOp, start: number, end: number): void {
+  if (op instanceof TxnRequest) checkTxn(op, start, end);
+  else if (!(op instanceof EmptyOp)) checkBounds(op, start, end);
 }
+
+if (import.meta.main) fuzzMain(fuzzKvRequests);

@@ -1,20 +1,18 @@
 // Fuzzer of message.ts, mvccpb.ts and internal-request.ts: valid encodings of random messages are harmed, or bytes made up, and
 // decoded by every schema. Nothing may be thrown; what was read, written again, must be read as the same.
 //
-//   node src/proto/message.fuzz.ts [--seconds N] [--seed N]     default: 10 seconds, a fresh seed, which is printed
-//
-// proto-fuzz.test.ts runs it for a second.
+//   node src/proto/message.fuzz.ts [--seconds N] [--seed N]
 
 import { isDeepStrictEqual } from 'node:util';
 import { type Random, SeededRandom } from '../io/random.ts';
+import { fuzzMain } from '../testing/fuzz-loop.ts';
 import { InternalRequest } from './internal-request.ts';
 import { decode, encode, type MessageInit, type Schema } from './message.ts';
 import { allSchemas, randomMessage } from './message-fixture.ts';
 import { KeyValueView } from './mvccpb.ts';
 
-/** What the rounds came to: if nearly all were refused, the fuzzer would not reach much. */
+/** What the runs came to: if nearly all were refused, the fuzzer would not reach much. */
 export interface FuzzTally {
-  rounds: number;
   read: number;
   refused: number;
 }
@@ -46,44 +44,35 @@ export function madeUp(random: Random): Buffer {
   return bytes;
 }
 
-class Fuzzer {
-  readonly tally: FuzzTally = { rounds: 0, read: 0, refused: 0 };
-  private readonly random: SeededRandom;
-  private readonly view = new KeyValueView();
-  private readonly entry = new InternalRequest();
+const view = new KeyValueView();
+const entry = new InternalRequest();
 
-  constructor(seed: number) {
-    this.random = new SeededRandom(seed);
+export function fuzzMessages(seed: number, tally: FuzzTally = { read: 0, refused: 0 }): void {
+  const random = new SeededRandom(seed);
+  const [, source] = allSchemas[random.below(allSchemas.length)]!;
+  const valid = encode(source, randomMessage(source, random));
+  const bytes = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
+  check(source, bytes, tally);
+  check(allSchemas[random.below(allSchemas.length)]![1], bytes, tally);
+  const around = Buffer.concat([madeUp(random), bytes, madeUp(random)]);
+  const start = random.below(around.length + 1);
+  const end = start + random.below(around.length - start + 1);
+  if (view.parse(around, start, end) && view.valueEnd > end) throw new Error('a value ends outside');
+  if (entry.parse(around, start, end) && entry.field !== 0 && entry.end > end) {
+    throw new Error('a request ends outside');
   }
+}
 
-  round(): void {
-    const { random, tally } = this;
-    tally.rounds++;
-    const [, source] = allSchemas[random.below(allSchemas.length)]!;
-    const valid = encode(source, randomMessage(source, random));
-    const bytes = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
-    this.check(source, bytes);
-    this.check(allSchemas[random.below(allSchemas.length)]![1], bytes);
-    const around = Buffer.concat([madeUp(random), bytes, madeUp(random)]);
-    const start = random.below(around.length + 1);
-    const end = start + random.below(around.length - start + 1);
-    if (this.view.parse(around, start, end) && this.view.valueEnd > end) throw new Error('a value ends outside');
-    if (this.entry.parse(around, start, end) && this.entry.field !== 0 && this.entry.end > end) {
-      throw new Error('a request ends outside');
-    }
+function check(schema: Schema, bytes: Buffer, tally: FuzzTally): void {
+  const message = decode(schema, bytes);
+  if (message === undefined) {
+    tally.refused++;
+    return;
   }
-
-  private check(schema: Schema, bytes: Buffer): void {
-    const message = decode(schema, bytes);
-    if (message === undefined) {
-      this.tally.refused++;
-      return;
-    }
-    this.tally.read++;
-    if (!isExact(message)) return;
-    const again = decode(schema, encode(schema, message as MessageInit<Schema>));
-    if (!isDeepStrictEqual(again, message)) throw new Error('a message read does not survive its own encoding');
-  }
+  tally.read++;
+  if (!isExact(message)) return;
+  const again = decode(schema, encode(schema, message as MessageInit<Schema>));
+  if (!isDeepStrictEqual(again, message)) throw new Error('a message read does not survive its own encoding');
 }
 
 /** Numbers beyond 2^53 are read rounded: such a message is only approximately what was sent. */
@@ -93,27 +82,4 @@ function isExact(value: unknown): boolean {
   return Object.values(value).every(isExact);
 }
 
-/** Runs for `seconds`; throws at a finding. */
-export function fuzzMessages(seed: number, seconds: number): FuzzTally {
-  const fuzzer = new Fuzzer(seed);
-  const deadline = performance.now() + seconds * 1000;
-  while (performance.now() < deadline) {
-    try {
-      fuzzer.round();
-    } catch (error) {
-      throw new Error(`message fuzz: seed ${seed}, round ${fuzzer.tally.rounds}`, { cause: error });
-    }
-  }
-  return fuzzer.tally;
-}
-
-export function fuzzOption(name: string, fallback: number): number {
-  const at = process.argv.indexOf(name);
-  return at === -1 ? fallback : Number(process.argv[at + 1]);
-}
-
-if (import.meta.main) {
-  const seed = fuzzOption('--seed', Date.now() % 1_000_000_000);
-  console.log(`message fuzz: seed ${seed}`);
-  console.log(fuzzMessages(seed, fuzzOption('--seconds', 10)));
-}
+if (import.meta.main) fuzzMain(fuzzMessages);

@@ -5,20 +5,10 @@
 // they do in an etcd member.
 
 import { type Family, writeFamilies } from './exposition.ts';
-import {
-  addLeftovers,
-  Builder,
-  DiskMetrics,
-  GrpcMetrics,
-  HealthMetrics,
-  LeaseMetrics,
-  type MetricsOptions,
-  MvccMetrics,
-  NetworkMetrics,
-  ServerMetrics,
-  WatchMetrics,
-} from './metric-groups.ts';
+import { GrpcMetrics, HealthMetrics, type MetricsOptions, NetworkMetrics, ServerMetrics } from './member-metrics.ts';
+import { addLeftovers, Builder } from './metric-builder.ts';
 import type { RuntimeMetrics } from './runtime-metrics.ts';
+import { DiskMetrics, LeaseMetrics, MvccMetrics, WatchMetrics } from './storage-metrics.ts';
 
 export class Metrics {
   readonly server: ServerMetrics;

@@ -1,0 +1,140 @@
+// Flags as commander options with the types, values and errors of Go's pflag, which etcd's tools read their command lines with.
+// A bool takes a value only after "=", numbers may be 0x10, a list is comma-separated and may be given again.
+
+import { Option } from 'commander';
+import { type Parsed, parseBoolean, parseDuration, parseInteger, parseUnsigned, rangeError } from '../config/go-value.ts';
+import { textOf } from './byte-text.ts';
+
+export type FlagType = 'bool' | 'string' | 'int' | 'uint' | 'duration' | 'strings';
+export type FlagValue = boolean | string | number | readonly string[];
+
+export interface FlagDetails {
+  readonly short?: string;
+  readonly byDefault?: FlagValue;
+  /** In the usage: what is not zero. */
+  readonly shownDefault?: string;
+}
+
+const placeholders: Readonly<Record<FlagType, string>> = {
+  bool: '[bool]',
+  string: '<string>',
+  int: '<int>',
+  uint: '<uint>',
+  duration: '<duration>',
+  strings: '<strings>',
+};
+const zeroes: Readonly<Record<FlagType, FlagValue>> = {
+  bool: false,
+  string: '',
+  int: 0,
+  uint: 0,
+  duration: 0,
+  strings: [],
+};
+
+export class Flag extends Option {
+  readonly type: FlagType;
+  readonly shownDefault: string | undefined;
+
+  constructor(type: FlagType, name: string, description: string, details: FlagDetails = {}) {
+    super(`${details.short === undefined ? '' : `-${details.short}, `}--${name} ${placeholders[type]}`, description);
+    this.type = type;
+    this.shownDefault = details.shownDefault;
+    this.default(details.byDefault ?? zeroes[type]);
+    let given: readonly string[] = [];
+    this.argParser((text: string) => {
+      const parsed = parseFlag(type, text);
+      // The words were checked before commander saw them.
+      if (!parsed.ok) throw new Error(parsed.error);
+      if (type !== 'strings') return parsed.value;
+      given = [...given, ...(parsed.value as readonly string[])];
+      return given;
+    });
+  }
+
+  /** As pflag names it in its errors. */
+  get display(): string {
+    return this.short === undefined ? `--${this.name()}` : `${this.short}, --${this.name()}`;
+  }
+}
+
+/**
+ * A flag's value from a byte string, or pflag's error. Durations are milliseconds. Numbers beyond 2^53 become that bound: there
+ * are no such revisions, limits or sizes, and none of them is printed again.
+ */
+export function parseFlag(type: FlagType, byteText: string): Parsed<FlagValue> {
+  switch (type) {
+    case 'string':
+      return { ok: true, value: byteText };
+    case 'bool': {
+      const parsed = parseBoolean(byteText);
+      return parsed.ok ? parsed : conversionError('ParseBool', byteText, 'invalid syntax');
+    }
+    case 'int': {
+      const parsed = parseInteger(byteText, 64);
+      return parsed.ok ? { ok: true, value: safeNumber(parsed.value) } : numberError('ParseInt', byteText, parsed.error);
+    }
+    case 'uint': {
+      const parsed = parseUnsigned(byteText, 64);
+      return parsed.ok ? { ok: true, value: safeNumber(parsed.value) } : numberError('ParseUint', byteText, parsed.error);
+    }
+    case 'duration': {
+      const parsed = parseDuration(textOf(byteText));
+      return parsed.ok ? { ok: true, value: Number(parsed.value) / 1e6 } : parsed;
+    }
+    case 'strings':
+      return parseList(byteText);
+  }
+}
+
+function numberError(name: string, text: string, error: string): Parsed<never> {
+  return conversionError(name, text, error === rangeError ? 'value out of range' : 'invalid syntax');
+}
+
+/** strconv.NumError as Go prints it. */
+export function conversionError(name: string, byteText: string, reason: string): { ok: false; error: string } {
+  return { ok: false, error: `strconv.${name}: parsing ${JSON.stringify(textOf(byteText))}: ${reason}` };
+}
+
+export function safeNumber(value: bigint): number {
+  const bound = BigInt(Number.MAX_SAFE_INTEGER);
+  return Number(value > bound ? bound : value < -bound ? -bound : value);
+}
+
+/** One CSV record, as pflag's StringSlice. */
+function parseList(byteText: string): Parsed<readonly string[]> {
+  if (byteText === '') return { ok: true, value: [] };
+  const items: string[] = [];
+  const item = /(?:"((?:[^"]|"")*)"|([^",\n]*))(,|$)/gy;
+  for (;;) {
+    const match = item.exec(byteText);
+    if (match === null) return { ok: false, error: 'parse error on line 1: bare " in non-quoted-field' };
+    items.push(match[1]?.replaceAll('""', '"') ?? match[2]!);
+    if (match[3] === '') return { ok: true, value: items };
+  }
+}
+
+/** strconv.ParseInt(text, base, 64): a whole number of a word of the command line, with Go's error. */
+export function parseInt64(byteText: string, base: 10 | 16): Parsed<bigint> {
+  return parseDigits('ParseInt', /^([+-]?)([0-9a-fA-F]+)$/, byteText, base, -(1n << 63n), (1n << 63n) - 1n);
+}
+
+/** strconv.ParseUint(text, base, 64). */
+export function parseUint64(byteText: string, base: 10 | 16): Parsed<bigint> {
+  return parseDigits('ParseUint', /^()([0-9a-fA-F]+)$/, byteText, base, 0n, (1n << 64n) - 1n);
+}
+
+function parseDigits(
+  name: string,
+  pattern: RegExp,
+  text: string,
+  base: 10 | 16,
+  least: bigint,
+  most: bigint,
+): Parsed<bigint> {
+  const match = pattern.exec(text);
+  if (match === null || (base === 10 && /[a-fA-F]/.test(text))) return conversionError(name, text, 'invalid syntax');
+  const size = BigInt(base === 16 ? `0x${match[2]}` : match[2]!);
+  const value = match[1] === '-' ? -size : size;
+  return value < least || value > most ? conversionError(name, text, 'value out of range') : { ok: true, value };
+}

@@ -1,0 +1,132 @@
+// The flags that every command of keelsonctl takes, etcdctl's with their defaults, and their environment variables:
+// ETCDCTL_<FLAG> and KEELSONCTL_<FLAG>, which goes before. A flag that is given beside its variable is a conflict and ends the
+// program, as in etcdctl: else one of two answers would be silently wrong.
+
+import type { Command } from 'commander';
+import { Flag, type FlagValue, parseFlag } from './flag.ts';
+import { byteString } from './byte-text.ts';
+import { ExitCode, ExitError } from './exit.ts';
+
+export interface GlobalFlags {
+  readonly endpoints: readonly string[];
+  readonly debug: boolean;
+  readonly writeOut: string;
+  readonly hex: boolean;
+  /** Milliseconds. */
+  readonly dialTimeout: number;
+  readonly commandTimeout: number;
+  readonly keepaliveTime: number;
+  readonly keepaliveTimeout: number;
+  readonly maxRequestBytes: number;
+  readonly maxRecvBytes: number;
+  readonly insecureTransport: boolean;
+  readonly insecureDiscovery: boolean;
+  readonly insecureSkipTlsVerify: boolean;
+  readonly cert: string;
+  readonly key: string;
+  readonly cacert: string;
+  readonly authJwtToken: string;
+  readonly user: string;
+  readonly password: string;
+  readonly discoverySrv: string;
+  readonly discoverySrvName: string;
+}
+
+/** New ones for each program: a commander option belongs to one. */
+export function globalFlags(): Flag[] {
+  const duration = (name: string, description: string, ms: number): Flag =>
+    new Flag('duration', name, description, { byDefault: ms, shownDefault: `${ms / 1000}s` });
+  return [
+    new Flag('strings', 'endpoints', 'gRPC endpoints', {
+      byDefault: ['127.0.0.1:2379'],
+      shownDefault: '[127.0.0.1:2379]',
+    }),
+    new Flag('bool', 'debug', 'enable client-side debug logging'),
+    new Flag('string', 'write-out', 'set the output format (fields, json, protobuf, simple, table)', {
+      short: 'w',
+      byDefault: 'simple',
+      shownDefault: '"simple"',
+    }),
+    new Flag('bool', 'hex', 'print byte strings as hex encoded strings'),
+    duration('dial-timeout', 'dial timeout for client connections', 2000),
+    duration('command-timeout', 'timeout for short running command (excluding dial timeout)', 5000),
+    duration('keepalive-time', 'keepalive time for client connections', 2000),
+    duration('keepalive-timeout', 'keepalive timeout for client connections', 6000),
+    new Flag('int', 'max-request-bytes', 'largest request in bytes (0 for 2 MiB)'),
+    new Flag('int', 'max-recv-bytes', 'largest response in bytes (0 for the largest that there is, 2^31-1)'),
+    new Flag('bool', 'insecure-transport', 'disable transport security for client connections', {
+      byDefault: true,
+      shownDefault: 'true',
+    }),
+    new Flag('bool', 'insecure-discovery', 'accept insecure SRV records describing cluster endpoints', {
+      byDefault: true,
+      shownDefault: 'true',
+    }),
+    new Flag('bool', 'insecure-skip-tls-verify', 'skip server certificate verification (for tests only)'),
+    new Flag('string', 'cert', 'identify secure client using this TLS certificate file'),
+    new Flag('string', 'key', 'identify secure client using this TLS key file'),
+    new Flag('string', 'cacert', 'verify certificates of TLS-enabled secure servers using this CA bundle'),
+    new Flag('string', 'auth-jwt-token', 'JWT token used for authentication (instead of --user and --password)'),
+    new Flag('string', 'user', 'username:password for authentication'),
+    new Flag('string', 'password', 'password for authentication (then --user is the name alone)'),
+    new Flag('string', 'discovery-srv', 'domain name to query for SRV records describing cluster endpoints', {
+      short: 'd',
+    }),
+    new Flag('string', 'discovery-srv-name', 'service name to query when using DNS discovery'),
+  ];
+}
+
+const prefixes = ['KEELSONCTL_', 'ETCDCTL_'] as const;
+/** Read where they are used. */
+const otherVariables: ReadonlySet<string> = new Set(['WATCH_KEY', 'WATCH_RANGE_END']);
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+export type LogLine = (level: 'warn' | 'fatal', message: string, fields: Readonly<Record<string, unknown>>) => void;
+
+/** Puts the environment's values where the command line gave none. `flags`: those of `program` and others that variables set. */
+export function applyEnvironment(
+  program: Command,
+  flags: readonly Flag[],
+  environment: Environment,
+  isWatch: boolean,
+  log: LogLine,
+): void {
+  const known = new Map(flags.map((flag) => [flag.name().toUpperCase().replaceAll('-', '_'), flag]));
+  for (const [variable, value] of Object.entries(environment)) {
+    const prefix = prefixes.find((each) => variable.startsWith(each));
+    if (prefix === undefined) continue;
+    const name = variable.slice(prefix.length);
+    const flag = known.get(name);
+    const isGiven = flag !== undefined && sourceOf(program, flag) === 'cli';
+    if (isGiven) {
+      const message =
+        'conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))';
+      log('fatal', message, { 'environment-variable': variable });
+      throw new ExitError(ExitCode.error, null);
+    }
+    if (flag === undefined || value === undefined || value === '') {
+      const isRead = isWatch && otherVariables.has(name);
+      if (!isRead) log('warn', 'unrecognized environment variable', { 'environment-variable': `${variable}=${value}` });
+      continue;
+    }
+    if (prefix === 'ETCDCTL_' && (environment[`KEELSONCTL_${name}`] ?? '') !== '') continue;
+    // A value that does not parse is passed over, as in etcdctl.
+    const parsed = parseFlag(flag.type, byteString(value));
+    if (parsed.ok) setValue(program, flag, parsed.value);
+  }
+}
+
+function ownerOf(program: Command, flag: Flag): Command {
+  for (let each: Command | null = program; each !== null; each = each.parent) {
+    if (each.options.includes(flag)) return each;
+  }
+  return program;
+}
+
+function sourceOf(program: Command, flag: Flag): string | undefined {
+  return ownerOf(program, flag).getOptionValueSource(flag.attributeName());
+}
+
+function setValue(program: Command, flag: Flag, value: FlagValue): void {
+  ownerOf(program, flag).setOptionValueWithSource(flag.attributeName(), value, 'env');
+}

@@ -1,0 +1,160 @@
+// keelsonctl watch: prints events as they come, or runs a program for each; with -i it reads "watch …" and "progress" lines and
+// serves all watches over one stream.
+
+import { spawnSync } from 'node:child_process';
+import { type Watch, WatchStream } from '../client/watch.ts';
+import type { Message } from '../proto/message.ts';
+import type { Event } from '../proto/mvccpb.ts';
+import { byteString, bytesOf, quoteBytes, textOf } from './byte-text.ts';
+import { addCommand, newCommand, readCommandLine } from './command-line.ts';
+import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { Flag } from './flag.ts';
+import { prefixEnd } from './key-range.ts';
+import { LineReader } from './line-reader.ts';
+import { eventNames } from './printer.ts';
+import type { Session } from './session.ts';
+import { type WatchArguments, watchArguments } from './watch-arguments.ts';
+import { splitWords } from './words.ts';
+
+export interface WatchFlags {
+  readonly interactive: boolean;
+  readonly prefix: boolean;
+  readonly rev: number;
+  readonly prevKv: boolean;
+  readonly progressNotify: boolean;
+}
+
+export function watchFlags(): Flag[] {
+  return [
+    new Flag('bool', 'interactive', 'Interactive mode', { short: 'i' }),
+    new Flag('bool', 'prefix', 'Watch on a prefix if prefix is set'),
+    new Flag('int', 'rev', 'Revision to start watching'),
+    new Flag('bool', 'prev-kv', 'get the previous key-value pair before the event happens'),
+    new Flag('bool', 'progress-notify', 'get periodic watch progress notification from server'),
+  ];
+}
+
+export async function runWatch(session: Session, words: readonly string[], flags: WatchFlags): Promise<void> {
+  const fromEnvironment = environmentKeys(session);
+  if (flags.interactive) return watchInteractively(session, fromEnvironment);
+  const given = session.argumentWords;
+  const rawWords = given.slice(given.findIndex((word) => 'watch'.startsWith(word) && word !== '') + 1);
+  const parsed = watchArguments(rawWords, words, fromEnvironment);
+  const client = await session.connect();
+  const stream = new WatchStream(client);
+  const watch = startWatch(stream, parsed.words, flags);
+  await printWatch(session, watch, parsed.program);
+  throw new ExitError(ExitCode.interrupted, 'watch is canceled by the server');
+}
+
+function environmentKeys({ environment }: Session): string[] {
+  const variable = (name: string): string =>
+    byteString(environment[`KEELSONCTL_${name}`] ?? environment[`ETCDCTL_${name}`] ?? '');
+  const key = variable('WATCH_KEY');
+  const end = variable('WATCH_RANGE_END');
+  if (key === '' && end !== '') {
+    throw badArguments(`ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=${quoteBytes(bytesOf(end))}`);
+  }
+  return [key, end].filter((word) => word !== '');
+}
+
+async function watchInteractively(session: Session, fromEnvironment: readonly string[]): Promise<void> {
+  const stream = new WatchStream(await session.connect());
+  const lines = new LineReader();
+  for (;;) {
+    const line = await lines.next();
+    if (line === null) throw new ExitError(ExitCode.invalidInput, 'error reading watch request line: EOF');
+    const words = splitWords(line);
+    const complain = (reason: string): boolean => process.stderr.write(`Invalid command${reason}\n`);
+    if (words.length === 0) complain(`: ${textOf(line)} (watch and progress supported)`);
+    else if (words[0] === 'progress') stream.requestProgress();
+    else if (words[0] !== 'watch') complain(` ${textOf(line)} (only support watch)`);
+    else if (words.length < 2 && fromEnvironment.length === 0) {
+      complain(` ${textOf(line)} (command type or key is not provided)`);
+    } else {
+      const { parsed, flags } = await readWatchLine(words, fromEnvironment);
+      try {
+        printInBackground(session, startWatch(stream, parsed.words, flags), parsed.program);
+      } catch (error) {
+        if (!(error instanceof ExitError)) throw error;
+        complain(` ${textOf(line)} (${error.message})`);
+      }
+    }
+  }
+}
+
+async function readWatchLine(
+  words: readonly string[],
+  fromEnvironment: readonly string[],
+): Promise<{ parsed: WatchArguments; flags: WatchFlags }> {
+  let result: { parsed: WatchArguments; flags: WatchFlags } | null = null;
+  const program = newCommand('');
+  addCommand<WatchFlags>(program, {
+    use: 'watch',
+    short: '',
+    flags: watchFlags(),
+    run: async (own, flags) => {
+      result = { parsed: watchArguments(words.slice(1), own, fromEnvironment), flags };
+    },
+  });
+  const reading = readCommandLine(program, words);
+  if ('words' in reading) await program.parseAsync([...reading.words], { from: 'user' });
+  if (result === null) throw badArguments('bad number of arguments');
+  return result;
+}
+
+/** A watch that ends takes the program with it only when printing fails. */
+function printInBackground(session: Session, watch: Watch, program: readonly string[]): void {
+  printWatch(session, watch, program).catch((error: unknown) => {
+    queueMicrotask(() => {
+      throw error;
+    });
+  });
+}
+
+function startWatch(stream: WatchStream, words: readonly string[], flags: WatchFlags): Watch {
+  const key = bytesOf(words[0]!);
+  const common = {
+    startRevision: Math.max(0, flags.rev),
+    prevKv: flags.prevKv,
+    progressNotify: flags.progressNotify,
+  };
+  if (words.length === 2) {
+    if (flags.prefix) throw badArguments('`range_end` and `--prefix` are mutually exclusive');
+    return stream.watch({ key, rangeEnd: bytesOf(words[1]!), ...common });
+  }
+  if (!flags.prefix) return stream.watch({ key, ...common });
+  if (key.length > 0) return stream.watch({ key, rangeEnd: prefixEnd(key), ...common });
+  const zero = Buffer.from([0]);
+  return stream.watch({ key: zero, rangeEnd: zero, ...common });
+}
+
+async function printWatch(session: Session, watch: Watch, program: readonly string[]): Promise<void> {
+  for await (const { response, error } of watch) {
+    const { header, events } = response;
+    if (error !== null) process.stderr.write(`watch was canceled (${error.message})\n`);
+    else if (events.length === 0) session.out.line(`progress notify: ${header?.revision ?? 0}`);
+    session.print('watch', response);
+    session.out.flush();
+    if (program.length > 0) for (const event of events) runFor(event, header?.revision ?? 0, program);
+  }
+}
+
+function runFor({ type, kv }: Message<typeof Event>, revision: number, program: readonly string[]): void {
+  const [file, ...words] = program.map(textOf);
+  const { status, signal, error } = spawnSync(file!, words, {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: {
+      ...process.env,
+      ETCD_WATCH_REVISION: String(revision),
+      ETCD_WATCH_EVENT_TYPE: `"${eventNames[type] ?? type}"`,
+      ETCD_WATCH_KEY: quoteBytes(kv?.key ?? Buffer.alloc(0)),
+      ETCD_WATCH_VALUE: quoteBytes(kv?.value ?? Buffer.alloc(0)),
+    },
+  });
+  if (status === 0) return;
+  const reason = error?.message ?? (signal === null ? `exit status ${status}` : `signal: ${signal}`);
+  const quoted = program.map((word) => quoteBytes(bytesOf(word))).join(' ');
+  process.stderr.write(`command [${quoted}] error (${reason})\n`);
+  throw new ExitError(ExitCode.error, null);
+}

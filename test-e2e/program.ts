@@ -1,0 +1,151 @@
+// A program under a peer test: started with an almost empty environment, its output in a file of the test's folder, ended by its
+// pid and never outliving the test. Not a supervisor: what restarts is the test's decision.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Where test-e2e/peers/build.sh puts the real programs. */
+export const peerBinaries: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache/keelson'), 'bin');
+export const repository: string = fileURLToPath(new URL('..', import.meta.url));
+
+export interface ProgramOptions {
+  readonly name: string;
+  readonly file: string;
+  readonly args: readonly string[];
+  /** Output goes to NAME.log (stderr, and stdout too unless `splitOutput`: then NAME.out). Appended, so a restart keeps it. */
+  readonly folder: string;
+  readonly splitOutput?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface ExitStatus {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+export class Program {
+  readonly name: string;
+  readonly exited: Promise<ExitStatus>;
+  readonly #child: ChildProcess;
+  readonly #logFile: string;
+  readonly #outFile: string;
+
+  constructor(options: ProgramOptions) {
+    this.name = options.name;
+    this.#logFile = join(options.folder, `${options.name}.log`);
+    this.#outFile = options.splitOutput === true ? join(options.folder, `${options.name}.out`) : this.#logFile;
+    const log = openSync(this.#logFile, 'a');
+    const out = openSync(this.#outFile, 'a');
+    const env = {
+      PATH: process.env['PATH'] ?? '/usr/bin:/bin',
+      HOME: options.folder,
+      TMPDIR: tmpdir(),
+      ...options.env,
+    };
+    this.#child = spawn(options.file, [...options.args], { stdio: ['ignore', out, log], env, cwd: options.folder });
+    closeSync(log);
+    closeSync(out);
+    running.add(this.#child);
+    this.exited = new Promise((resolve) => {
+      this.#child.once('error', () => resolve({ code: null, signal: null }));
+      this.#child.once('exit', (code, signal) => {
+        running.delete(this.#child);
+        resolve({ code, signal });
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  get ended(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined;
+  }
+
+  /** All that it has written to stderr so far (or to both). */
+  log(): string {
+    return readFileSync(this.#logFile, 'utf8');
+  }
+
+  output(): string {
+    return readFileSync(this.#outFile, 'utf8');
+  }
+
+  /** Ends it; a program that does not follow SIGTERM is killed after the grace time, and that is an error. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM', graceMs: number = 15_000): Promise<ExitStatus> {
+    if (this.ended) return this.exited;
+    this.#child.kill(signal);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
+    const status = await this.exited;
+    clearTimeout(timer);
+    if (signal !== 'SIGKILL' && status.signal === 'SIGKILL') throw new Error(`${this.name} ignored ${signal}`);
+    return status;
+  }
+}
+
+/** Loopback ports that nobody listens on, below the ephemeral range: a client that redials a dead server there would otherwise
+ * connect to itself (TCP simultaneous open), and the restarted server could not bind. */
+export async function freePorts(count: number): Promise<number[]> {
+  const ports = new Set<number>();
+  for (let tries = 0; ports.size < count; tries++) {
+    if (tries === 1000) throw new Error('no free loopback port between 11000 and 31000');
+    const port = 11_000 + Math.floor(Math.random() * 20_000);
+    if (await isFree(port)) ports.add(port);
+  }
+  return [...ports];
+}
+
+function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
+
+export interface Scratch {
+  readonly folder: string;
+  /** Removes the folder, unless KEELSON_E2E_KEEP says to look at it. */
+  remove(): void;
+}
+
+export function scratchFolder(name: string): Scratch {
+  const folder = mkdtempSync(join(tmpdir(), `keelson-${name}-`));
+  const remove = (): void => {
+    if (process.env['KEELSON_E2E_KEEP'] !== undefined) console.log(`kept: ${folder}`);
+    else rmSync(folder, { recursive: true, force: true });
+  };
+  return { folder, remove };
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Polls until the probe gives something; its errors count as "not yet", the last of them is told. Returns what it took. */
+export async function until<T>(
+  what: string,
+  timeoutMs: number,
+  probe: () => Promise<T | false> | T | false,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  let last: unknown = 'no answer yet';
+  while (performance.now() < deadline) {
+    try {
+      const found = await probe();
+      if (found !== false) return found;
+    } catch (error) {
+      last = error;
+    }
+    await sleep(50);
+  }
+  throw new Error(`${what}: not within ${timeoutMs} ms; last: ${String(last)}`);
+}
