@@ -145,10 +145,10 @@ export const walSegmentBytes = 64_000_000;
 export const walRecordBytesMax = 0x40000000;
 
 /** First size of each of the two buffers in which records are built: a few batches of 500 entries of 300 B. */
-export const walBufferBytes = 1 << 20;
+export const walBufferBytes: number = 1 << 20;
 
 /** A buffer that had to grow beyond this for a burst is given back after its write. */
-export const walBufferBytesKeep = 16 << 20;
+export const walBufferBytesKeep: number = 16 << 20;
 
 /** Data of one entry: its length shares 32 bits with the entry's type. */
 export const walEntryBytesMax = 0x3fffffff;
@@ -160,29 +160,29 @@ export const walRequestsMax = 64;
 export const walRemovalsMax = 16;
 
 /** What the reader takes from a segment at once; a larger record is read whole. */
-export const walReadBytes = 1 << 20;
+export const walReadBytes: number = 1 << 20;
 
 // --- snapshot ---
 
 /** A chunk of the bbolt writer: two 32 KiB blobs of the Snapshot RPC, small against a socket's buffer. */
-export const snapshotChunkBytes = 64 * 1024;
+export const snapshotChunkBytes: number = 64 * 1024;
 /** Entries between two yields of the writer's first pass: about a millisecond of lengths, so that heartbeats go on. */
 export const snapshotPlanSliceEntries = 4096;
 /** bbolt's MaxKeySize; a longer key in a file is damage. */
 export const boltKeyBytesMax = 32768;
 /** bbolt's MaxValueSize. */
-export const boltValueBytesMax = 2 ** 31 - 2;
+export const boltValueBytesMax: number = 2 ** 31 - 2;
 /** A page with its overflow that the reader takes into memory. bbolt puts up to four large values on one page: this allows
  * values of 256 MiB, far over any request limit, while a damaged overflow count cannot exhaust memory. */
-export const boltPageBytesMax = 1024 * 1024 * 1024;
+export const boltPageBytesMax: number = 1024 * 1024 * 1024;
 /** A branch page with its overflow: four of the longest keys, beyond which bbolt splits a page that is larger than one. */
-export const boltBranchBytesMax = 256 * 1024;
+export const boltBranchBytesMax: number = 256 * 1024;
 /** Levels of a B+tree: 2^64 pages at bbolt's least fan-out of two. Real ones have four or five; a cycle ends here. */
 export const boltTreeDepthMax = 64;
 /** Buckets inside buckets. etcd nests none; a bucket that names an ancestor's page as its root ends here. */
 export const boltBucketDepthMax = 16;
 /** Read at once when a whole file is hashed or its freelist walked. */
-export const boltReadBytes = 1024 * 1024;
+export const boltReadBytes: number = 1024 * 1024;
 
 // --- backend ---
 
@@ -422,7 +422,7 @@ assert(walEntryBytesMax < walRecordBytesMax, 'an entry fits a WAL record');
 assert(http2Limits.outputPumpBytes < http2Limits.outputDirectBytes, 'small answers pass the queued ones');
 assert(http2Limits.outputDirectBytes < http2Limits.outputPauseBytes, 'output is queued before input is paused');
 assert(http2Limits.streamLowWaterBytes < http2Limits.streamHighWaterBytes, 'a stream drains before it fills');
-assert(http2Limits.pendingRefuseBytes < http2Limits.pendingCloseBytes, 'streams are refused before the connection is closed');
+assert(http2Limits.pendingRefuseBytes < http2Limits.pendingCloseBytes, 'streams are refused before it is closed');
 assert(http2Limits.sendQuantumBytes <= http2Limits.outputChunkBytes, 'a frame fits in an output chunk');
 assert(http2Limits.frameBytesMax <= http2Limits.headerBlockBytesMax, 'a header block may fill a frame');
 assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

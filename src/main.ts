@@ -22,6 +22,7 @@ import { systemRandom } from './io/random.ts';
 import { threadedWriter } from './io/wal-thread.ts';
 import { grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
 import { registerCluster } from './rpc/cluster.ts';
+import { registerHealth } from './rpc/health.ts';
 import { registerKv } from './rpc/kv.ts';
 import { registerLease } from './rpc/lease.ts';
 import { registerMaintenance } from './rpc/maintenance.ts';
@@ -151,7 +152,8 @@ function newGrpcServer(config: ServerConfig, router: Router, metrics: Metrics, o
       messageBytesMax: config.requestBytesMax + GRPC_OVERHEAD_BYTES,
       concurrentStreamsMax: config.concurrentStreamsMax,
       keepalive: {
-        minTimeMs: config.keepaliveMinTimeMs,
+        // grpc-go's own default where the flag is 0.
+        minTimeMs: config.keepaliveMinTimeMs > 0 ? config.keepaliveMinTimeMs : 300_000,
         intervalMs: config.keepaliveIntervalMs,
         timeoutMs: config.keepaliveTimeoutMs,
         permitWithoutStream: false,
@@ -224,9 +226,10 @@ function newMetrics(config: ServerConfig): Metrics {
 
 function callObserver(metrics: Metrics, router: Router): CallObserver {
   const { grpc, network } = metrics;
-  let indexes: number[] = [];
+  // The metrics' place of each method of the router, filled once all methods are registered.
+  const indexes: number[] = [];
   const indexOf = (index: number): number => {
-    if (indexes.length !== router.methods().length) indexes = router.methods().map(({ path }) => grpcMethodIndex(path));
+    if (indexes.length === 0) indexes.push(...router.methods().map(({ path }) => grpcMethodIndex(path)));
     return indexes[index]!;
   };
   return {
@@ -266,6 +269,7 @@ function registerServices(
     setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
     counters: watchStreams,
   });
+  registerHealth(router, member);
   registerLease(router, member);
   registerCluster(router, member);
   registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1 });

@@ -8,8 +8,9 @@ import { systemClock } from '../io/clock.ts';
 import { processFailpointControl } from '../io/failpoint-http.ts';
 import { SeededRandom } from '../io/random.ts';
 import { backendLimits, indexLimits } from '../limits.ts';
-import { Backend, type BackendOptions } from './backend.ts';
+import { Backend } from './backend.ts';
 import { applyTo, Model, OperationSource } from './backend-model.ts';
+import type { BackendOptions } from './backend-options.ts';
 
 /** Small ones, so that merges, slices and slabs turn over many times in a second. */
 export function crashOptions(path: string): BackendOptions {

@@ -12,12 +12,11 @@
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { FatalError } from '../base/fatal.ts';
-import type { Clock, Timer } from '../io/clock.ts';
+import type { Timer } from '../io/clock.ts';
 import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
-import type { ReadEnvironment, ReadTable } from '../io/table.ts';
-import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
+import type { ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
+import { type BackendLimits, indexLimits } from '../limits.ts';
 import {
-  BUCKET_NAMES,
   type BucketName,
   encodeRevisionKey,
   isTombstoneKey,
@@ -26,7 +25,15 @@ import {
   revisionSub,
   writeRevisionKey,
 } from '../snapshot/schema.ts';
-import { BucketOverlay } from './bucket-overlay.ts';
+import {
+  type BackendObserver,
+  type BackendOptions,
+  type BackendParts,
+  type BackendSizes,
+  type CompactionHash,
+  effectiveLimits,
+  silentObserver,
+} from './backend-options.ts';
 import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
@@ -34,69 +41,10 @@ import { KeyIndex } from './index.ts';
 import type { FromFlusher, JobKind } from './messages.ts';
 import { recoverIndex, recoverNumbers } from './recovery.ts';
 import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
-import { type SnapshotSource, startSnapshot } from './snapshot-source.ts';
+import { SmallBuckets } from './small-buckets.ts';
+import { SnapshotReader, type SnapshotSink } from './snapshot-source.ts';
 
-/** What the engine measures; the server turns it into etcd's metrics. Durations in milliseconds. */
-export interface BackendObserver {
-  commit(durationMs: number): void;
-  compaction(durationMs: number, revision: number): void;
-  compactedRows(count: number): void;
-  defrag(durationMs: number): void;
-  hash(durationMs: number): void;
-}
-
-const silentObserver: BackendObserver = {
-  commit: () => {},
-  compaction: () => {},
-  compactedRows: () => {},
-  defrag: () => {},
-  hash: () => {},
-};
-
-export interface BackendOptions {
-  /** The database file, in a folder that exists. */
-  readonly path: string;
-  readonly clock: Clock;
-  /** Called once, when the flusher cannot go on; the process must end. */
-  onFatal(error: FatalError): void;
-  /** --unsafe-no-fsync. */
-  readonly noSync?: boolean;
-  /** --backend-batch-interval. */
-  readonly batchIntervalMs?: number;
-  /** --backend-batch-limit. */
-  readonly batchRows?: number;
-  /** Shared memory of armed failpoints, for the flusher thread. */
-  readonly failpoints?: SharedArrayBuffer | null;
-  readonly observer?: BackendObserver;
-  /** Random: makes collisions of client keys unpredictable. */
-  readonly hashSeed?: number;
-  readonly limits?: BackendLimits;
-  readonly indexLimits?: IndexLimits;
-}
-
-/** What the engine runs over: LMDB and a thread, or anything else in tests. */
-export interface BackendParts {
-  /** The core's read view. */
-  readonly reader: ReadEnvironment;
-  readonly port: FlusherPort;
-  /** Moves the core's view to another file; null: not possible. */
-  readonly reopen: ((path: string) => void) | null;
-}
-
-export interface BackendSizes {
-  /** Allocated pages plus what is not flushed. */
-  readonly totalBytes: number;
-  /** That less the free pages. */
-  readonly inUseBytes: number;
-}
-
-/** The hash of a compaction, as etcd keeps them. */
-export interface CompactionHash {
-  readonly hash: number;
-  readonly revision: number;
-  /** -1: none before. */
-  readonly compactRevision: number;
-}
+export type { BackendObserver, BackendOptions, CompactionHash } from './backend-options.ts';
 
 type JobDone = (hash: number, durationMs: number, error: string) => void;
 
@@ -114,8 +62,7 @@ export class Backend {
   private readonly port: FlusherPort;
   private readonly reopen: ((path: string) => void) | null;
   private readonly rows: RowLog;
-  private readonly overlay = new BucketOverlay(BUCKET_NAMES.length);
-  private readonly buckets: ReadTable[];
+  private readonly buckets: SmallBuckets;
   private readonly keyTable: ReadTable;
   private readonly stateTable: ReadTable;
   private readonly rowKey = Buffer.alloc(18);
@@ -174,7 +121,6 @@ export class Backend {
     );
     this.rowKey17 = this.rowKey.subarray(0, 17);
     this.reader.refresh();
-    this.buckets = BUCKET_NAMES.map((name) => this.reader.table(name));
     this.keyTable = this.reader.table('key');
     this.stateTable = this.reader.table('keelson');
     this.index = new KeyIndex(this.reader, {
@@ -188,6 +134,7 @@ export class Backend {
       },
       this.limits.slabBytes,
     );
+    this.buckets = new SmallBuckets(this.reader, this.rows);
     const recovered = recoverNumbers(this.reader);
     this.index_ = recovered.consistentIndex;
     this.term_ = recovered.consistentTerm;
@@ -253,59 +200,23 @@ export class Backend {
   }
 
   bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
-    const number = bucketNumber(bucket);
     this.applying = true;
-    this.rows.appendBucketPut(number, key, value);
-    this.overlay.set(number, key, value, this.rows.position);
+    this.buckets.put(bucket, key, value);
   }
 
   bucketDelete(bucket: BucketName, key: Buffer): void {
-    const number = bucketNumber(bucket);
     this.applying = true;
-    this.rows.appendBucketDelete(number, key);
-    this.overlay.set(number, key, null, this.rows.position);
+    this.buckets.remove(bucket, key);
   }
 
   /** The newest value; a table's is valid until the next read. */
   bucketGet(bucket: BucketName, key: Buffer): Buffer | undefined {
-    const number = bucketNumber(bucket);
-    const changed = this.overlay.get(number, key);
-    if (changed !== undefined) return changed ?? undefined;
-    return this.buckets[number]!.get(key);
+    return this.buckets.get(bucket, key);
   }
 
   /** Newest entries with start <= key < end, ascending, until `visit` returns false. Valid only inside. */
-  bucketScan(
-    bucket: BucketName,
-    start: Buffer | undefined,
-    end: Buffer | undefined,
-    visit: (key: Buffer, value: Buffer) => boolean,
-  ): void {
-    const number = bucketNumber(bucket);
-    const changes = this.overlay.range(number, start, end);
-    let next = 0;
-    let stopped = false;
-    this.buckets[number]!.scan(start, end, (key, value) => {
-      for (; next < changes.length; next++) {
-        const change = changes[next]!;
-        const order = change.key.compare(key);
-        if (order > 0) break;
-        if (change.value !== null && !visit(change.key, change.value)) {
-          stopped = true;
-          return false;
-        }
-        if (order === 0) {
-          next++;
-          return true;
-        }
-      }
-      stopped = !visit(key, value);
-      return !stopped;
-    });
-    for (; !stopped && next < changes.length; next++) {
-      const change = changes[next]!;
-      if (change.value !== null) stopped = !visit(change.key, change.value);
-    }
+  bucketScan(bucket: BucketName, start: Buffer | undefined, end: Buffer | undefined, visit: ScanVisitor): void {
+    this.buckets.scan(bucket, start, end, visit);
   }
 
   /** Ends an apply: what it changed becomes visible in the tables together with its index, or not at all. */
@@ -465,7 +376,7 @@ export class Backend {
     const state = readEngineState(this.stateTable);
     assert(state !== null && state.generation >= message.generation, 'backend: the view does not show the commit');
     this.rows.drop(message.position, message.rowCount);
-    this.overlay.drop(message.position);
+    this.buckets.drop(message.position);
     this.flushedPosition = message.position;
     this.allocatedBytes = message.allocatedBytes;
     this.freeBytes = message.freeBytes;
@@ -579,12 +490,15 @@ export class Backend {
     });
   }
 
-  /** A bbolt file of etcd's buckets as they are now, streamed from a thread of its own. */
-  snapshotSource(done: (error: Error | null, source: SnapshotSource | null) => void): void {
+  /** A bbolt file of etcd's buckets at one commit that includes everything applied before the call, from a thread of its
+   * own. */
+  snapshot(sink: SnapshotSink): SnapshotReader {
+    const reader = new SnapshotReader(sink);
     this.flush((error) => {
-      if (error !== null) done(error, null);
-      else startSnapshot(this.options.path, done);
+      if (error !== null) reader.fail(error);
+      else reader.start(this.options.path);
     });
+    return reader;
   }
 
   private postJob(job: JobKind, merges: number, done: JobDone): void {
@@ -595,8 +509,8 @@ export class Backend {
 
   /** For tests and simulation. */
   checkInvariants(): void {
-    this.overlay.checkInvariants();
-    assert(this.rows.backlogBytes > 0 || this.overlay.isEmpty, 'backend: bucket changes outlive their flush');
+    this.buckets.checkInvariants();
+    assert(this.rows.backlogBytes > 0 || !this.buckets.hasChanges, 'backend: bucket changes outlive their flush');
     assert(this.rows.backlogBytes > 0 || this.rows.firstMain() === Infinity, 'backend: rows outlive their flush');
     assert(this.mergesBegun - this.mergesDone === (this.index.hasFrozen ? 1 : 0), 'backend: merges miscounted');
     assert(this.durableIndex <= this.index_, 'backend: durable before it was applied');
@@ -638,15 +552,3 @@ export class Backend {
 }
 
 const FIRST_KEY: Buffer = Buffer.alloc(1);
-const bucketNumbers: ReadonlyMap<string, number> = new Map(BUCKET_NAMES.map((name, i) => [name, i]));
-
-function bucketNumber(bucket: BucketName): number {
-  const number = bucketNumbers.get(bucket);
-  assert(number !== undefined && bucket !== 'key', 'backend: no such small bucket');
-  return number;
-}
-
-function effectiveLimits(options: BackendOptions): BackendLimits {
-  const limits = options.limits ?? backendLimits;
-  return options.batchRows === undefined ? limits : { ...limits, commitRows: options.batchRows };
-}

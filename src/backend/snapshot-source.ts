@@ -1,8 +1,7 @@
 // A snapshot as the core sees it: chunks of a bbolt file with etcd's trailing SHA-256, made by a thread of its own
-// (snapshot-worker.ts) from one pinned commit. The reader's pace decides: the thread is never more than a few chunks ahead,
-// so memory stays bounded whatever the size and however slow the client.
+// (snapshot-worker.ts) from one pinned commit, pushed into a sink. The sink's pace decides: the thread is never more than a
+// few chunks ahead, so memory stays bounded whatever the size and however slow the client.
 
-import { assert } from '../base/assert.ts';
 import { Thread } from '../io/flusher-thread.ts';
 import { backendLimits } from '../limits.ts';
 
@@ -20,99 +19,94 @@ export type FromSnapshot =
   | { readonly kind: 'end' }
   | { readonly kind: 'failed'; readonly message: string };
 
-type ReadDone = (error: Error | null, chunk: Buffer | null) => void;
-type StartDone = (error: Error | null, source: SnapshotSource | null) => void;
+/** Where a snapshot goes. */
+export interface SnapshotSink {
+  /** Bytes of the file, without the 32 of the hash that follow it. */
+  started(fileBytes: number): void;
+  /** Bytes of the file, in the last chunk those of its hash; they are the sink's. False: call resume() for more. */
+  chunk(bytes: Buffer): boolean;
+  /** Once, at the end or when it fails; not after cancel(). */
+  done(error: Error | null): void;
+}
 
-export class SnapshotSource {
-  /** Bytes of the file with the trailing hash: the sum of all chunks. */
-  totalBytes = 0;
-  private readonly thread: Thread<ToSnapshot, FromSnapshot>;
-  private started: StartDone | null;
+export class SnapshotReader {
+  private readonly sink: SnapshotSink;
+  private thread: Thread<ToSnapshot, FromSnapshot> | null = null;
   private readonly chunks: Buffer[] = [];
-  private waiting: ReadDone | null = null;
-  private state: 'running' | 'ended' | 'cancelled' = 'running';
-  private error: Error | null = null;
+  private paused = false;
+  /** The thread has sent its last chunk. */
+  private ended = false;
+  /** The sink has heard the end, or wants to hear nothing more. */
+  private closed = false;
 
-  constructor(path: string, started: StartDone) {
-    this.started = started;
+  constructor(sink: SnapshotSink) {
+    this.sink = sink;
+  }
+
+  /** Starts the thread over the newest commit of the database at `path`. */
+  start(path: string): void {
+    if (this.closed) return;
     const data: SnapshotWorkerData = { path };
     this.thread = new Thread(new URL('./snapshot-worker.ts', import.meta.url), data, {
       message: (message: FromSnapshot) => this.receive(message),
       failed: (error) => this.fail(error instanceof Error ? error : new Error(String(error))),
       ended: () => {
-        if (this.state === 'running') this.fail(new Error('snapshot thread ended by itself'));
+        if (!this.ended) this.fail(new Error('snapshot thread ended by itself'));
       },
     });
     this.thread.post({ kind: 'more', count: backendLimits.snapshotChunksInFlight });
   }
 
-  /** The next chunk, null after the last; the chunk is the caller's. One read at a time; may answer within the call. */
-  read(done: ReadDone): void {
-    assert(this.waiting === null, 'snapshot: two reads at once');
-    assert(this.state !== 'cancelled', 'snapshot: read after cancel');
-    const chunk = this.chunks.shift();
-    if (chunk !== undefined) {
-      if (this.state === 'running') this.thread.post({ kind: 'more', count: 1 });
-      done(null, chunk);
-    } else if (this.error !== null || this.state === 'ended') {
-      done(this.error, null);
-    } else {
-      this.waiting = done;
-    }
+  /** The sink takes more. */
+  resume(): void {
+    this.paused = false;
+    this.deliver();
   }
 
-  /** Ends the thread and lets go of the pinned commit; no read is answered afterwards. */
+  /** Ends the thread and lets go of the pinned commit; the sink hears nothing more. */
   cancel(): void {
-    this.waiting = null;
+    if (this.closed) return;
+    this.closed = true;
     this.chunks.length = 0;
-    if (this.state === 'running') this.thread.post({ kind: 'cancel' });
-    this.state = 'cancelled';
+    if (!this.ended) this.thread?.post({ kind: 'cancel' });
+  }
+
+  fail(error: Error): void {
+    this.ended = true;
+    if (this.closed) return;
+    this.closed = true;
+    this.chunks.length = 0;
+    this.sink.done(error);
   }
 
   private receive(message: FromSnapshot): void {
-    if (this.state === 'cancelled') return;
+    if (this.closed) return;
     switch (message.kind) {
-      case 'plan': {
-        this.totalBytes = message.fileBytes + HASH_BYTES;
-        const started = this.started;
-        this.started = null;
-        started?.(null, this);
+      case 'plan':
+        this.sink.started(message.fileBytes);
         return;
-      }
       case 'chunk':
         this.chunks.push(Buffer.from(message.memory, 0, message.length));
         break;
       case 'end':
-        this.state = 'ended';
+        this.ended = true;
         break;
       case 'failed':
         this.fail(new Error(message.message));
         return;
     }
-    this.answer();
+    this.deliver();
   }
 
-  private answer(): void {
-    const done = this.waiting;
-    if (done === null) return;
-    this.waiting = null;
-    this.read(done);
+  private deliver(): void {
+    while (!this.paused && !this.closed) {
+      const chunk = this.chunks.shift();
+      if (chunk === undefined) break;
+      if (!this.ended) this.thread?.post({ kind: 'more', count: 1 });
+      this.paused = !this.sink.chunk(chunk);
+    }
+    if (!this.ended || this.closed || this.chunks.length > 0) return;
+    this.closed = true;
+    this.sink.done(null);
   }
-
-  private fail(error: Error): void {
-    if (this.state !== 'running') return;
-    this.state = 'ended';
-    this.error = error;
-    const started = this.started;
-    this.started = null;
-    started?.(error, null);
-    this.answer();
-  }
-}
-
-const HASH_BYTES = 32;
-
-/** Starts the thread over the newest commit of the database at `path`; answers when the size is known. */
-export function startSnapshot(path: string, done: StartDone): void {
-  new SnapshotSource(path, done);
 }

@@ -236,7 +236,10 @@ export interface CommandDetails<Flags> {
 
 export function addCommand<Flags>(parent: Command, details: CommandDetails<Flags>): Command {
   const command = newCommand(details.use.split(' ')[0]!);
-  command.summary(details.short).description(details.long ?? details.short).usage(details.use);
+  command
+    .summary(details.short)
+    .description(details.long ?? details.short)
+    .usage(details.use);
   if (details.group !== undefined) command.helpGroup(details.group);
   for (const flag of details.flags ?? []) command.addOption(flag);
   const run = details.run;

@@ -5,7 +5,7 @@
 // Differences from etcdctl: it panics on an unknown operator and on any lease; here the one is malformed and the other a lease id
 // in hexadecimal, as everywhere.
 
-import { CompareResult, CompareTarget, type Compare } from '../proto/kv-schema.ts';
+import { type Compare, CompareResult, CompareTarget } from '../proto/kv-schema.ts';
 import type { MessageInit } from '../proto/message.ts';
 import { bytesOf, quoteBytes, textOf, unquote } from './byte-text.ts';
 import { ExitCode, ExitError } from './exit.ts';
@@ -22,18 +22,37 @@ const results: ReadonlyMap<string, number> = new Map([
 
 const quotedText = '"(?:[^"\\\\]|\\\\.)*"|`[^`]*`';
 /** Spaces match spaces, at least one where the format has one. */
-const afterParenthesis: RegExp = new RegExp(`^[ \\t]*(${quotedText})\\)[ \\t]+([^ \\t]+)[ \\t]+(${quotedText})`);
+const steps: readonly RegExp[] = [
+  new RegExp(`[ \\t]*(${quotedText})`, 'y'),
+  /\)[ \t]+([^ \t]+)/y,
+  new RegExp(`[ \\t]+(${quotedText})`, 'y'),
+];
+
+/** Key, operator and value, as many as there are. */
+function scan(text: string): string[] {
+  const found: string[] = [];
+  let position = 0;
+  for (const step of steps) {
+    step.lastIndex = position;
+    const match = step.exec(text);
+    const plain = match === null ? null : step === steps[1] ? match[1]! : unquote(match[1]!);
+    if (plain === null) break;
+    found.push(plain);
+    position = step.lastIndex;
+  }
+  return found;
+}
 
 export function parseCompare(line: string): Init {
   const parenthesis = line.indexOf('(');
   if (parenthesis < 0) throw malformed(line);
-  const target = line.slice(0, parenthesis).trimEnd();
-  const match = afterParenthesis.exec(line.slice(parenthesis + 1));
-  const key = match === null ? null : unquote(match[1]!);
-  const value = match === null ? null : unquote(match[3]!);
-  if (match === null || key === null || value === null) throw malformed(line);
-  const result = results.get(match[2]!);
-  if (result === undefined) throw malformed(line, ` (unknown operator ${textOf(match[2]!)})`);
+  const target = line.slice(0, parenthesis);
+  const [key = '', operator = '', value] = scan(line.slice(parenthesis + 1));
+  if (value === undefined) {
+    throw malformed(line, `; got ${textOf(target)}(${quoteWord(key)}) ${textOf(operator)} ""`);
+  }
+  const result = results.get(operator);
+  if (result === undefined) throw malformed(line, ` (unknown operator ${textOf(operator)})`);
   const compare = { result, key: bytesOf(key) };
   switch (target) {
     case 'ver':
@@ -72,7 +91,6 @@ function invalid(line: string): ExitError {
   return new ExitError(ExitCode.invalidInput, `invalid txn compare request: ${textOf(line)}`);
 }
 
-/** For messages. */
-export function quoteWord(word: string): string {
+function quoteWord(word: string): string {
   return quoteBytes(bytesOf(word));
 }

@@ -32,7 +32,11 @@ export function badArguments(message: string): ExitError {
 }
 
 /** Runs the call; its failure ends the program with this code and, before the reason, this text. */
-export async function failingWith<T>(code: number, call: Promise<T>, describe?: (reason: string) => string): Promise<T> {
+export async function failingWith<T>(
+  code: number,
+  call: Promise<T>,
+  describe?: (reason: string) => string,
+): Promise<T> {
   try {
     return await call;
   } catch (error) {

@@ -2,7 +2,14 @@
 // A bool takes a value only after "=", numbers may be 0x10, a list is comma-separated and may be given again.
 
 import { Option } from 'commander';
-import { type Parsed, parseBoolean, parseDuration, parseInteger, parseUnsigned, rangeError } from '../config/go-value.ts';
+import {
+  type Parsed,
+  parseBoolean,
+  parseDuration,
+  parseInteger,
+  parseUnsigned,
+  rangeError,
+} from '../config/go-value.ts';
 import { textOf } from './byte-text.ts';
 
 export type FlagType = 'bool' | 'string' | 'int' | 'uint' | 'duration' | 'strings';
@@ -72,11 +79,15 @@ export function parseFlag(type: FlagType, byteText: string): Parsed<FlagValue> {
     }
     case 'int': {
       const parsed = parseInteger(byteText, 64);
-      return parsed.ok ? { ok: true, value: safeNumber(parsed.value) } : numberError('ParseInt', byteText, parsed.error);
+      return parsed.ok
+        ? { ok: true, value: safeNumber(parsed.value) }
+        : numberError('ParseInt', byteText, parsed.error);
     }
     case 'uint': {
       const parsed = parseUnsigned(byteText, 64);
-      return parsed.ok ? { ok: true, value: safeNumber(parsed.value) } : numberError('ParseUint', byteText, parsed.error);
+      return parsed.ok
+        ? { ok: true, value: safeNumber(parsed.value) }
+        : numberError('ParseUint', byteText, parsed.error);
     }
     case 'duration': {
       const parsed = parseDuration(textOf(byteText));

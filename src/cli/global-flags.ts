@@ -3,9 +3,9 @@
 // program, as in etcdctl: else one of two answers would be silently wrong.
 
 import type { Command } from 'commander';
-import { Flag, type FlagValue, parseFlag } from './flag.ts';
 import { byteString } from './byte-text.ts';
 import { ExitCode, ExitError } from './exit.ts';
+import { Flag, type FlagValue, parseFlag } from './flag.ts';
 
 export interface GlobalFlags {
   readonly endpoints: readonly string[];

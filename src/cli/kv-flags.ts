@@ -49,7 +49,10 @@ export interface PutFlags {
 
 export function putFlags(): Flag[] {
   return [
-    new Flag('string', 'lease', 'lease ID (in hexadecimal) to attach to the key', { byDefault: '0', shownDefault: '"0"' }),
+    new Flag('string', 'lease', 'lease ID (in hexadecimal) to attach to the key', {
+      byDefault: '0',
+      shownDefault: '"0"',
+    }),
     new Flag('bool', 'prev-kv', 'return the previous key-value pair before modification'),
     new Flag('bool', 'ignore-value', 'updates the key using its current value'),
     new Flag('bool', 'ignore-lease', 'updates the key using its current lease'),

@@ -1,9 +1,9 @@
 // The fields format: one "Name" : value a line, texts quoted as Go quotes them. With --hex, ids are hexadecimal.
 
+import { goQuote } from '../config/go-value.ts';
 import type { ResponseHeader } from '../proto/etcdserverpb.ts';
 import type { Message } from '../proto/message.ts';
 import type { KeyValue } from '../proto/mvccpb.ts';
-import { goQuote } from '../config/go-value.ts';
 import { quoteBytes } from './byte-text.ts';
 import type { Output } from './output.ts';
 import { alarmNames, eventNames, leaseText, type Printable, type Printer } from './printer.ts';

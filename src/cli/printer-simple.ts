@@ -1,7 +1,7 @@
 // The simple format: keys and values on lines of their own, as they are.
 
-import type { KeyValue } from '../proto/mvccpb.ts';
 import type { Message } from '../proto/message.ts';
+import type { KeyValue } from '../proto/mvccpb.ts';
 import type { Output } from './output.ts';
 import { alarmNames, eventNames, leaseText, type Printable, type Printer } from './printer.ts';
 import { hashRows, memberRows, statusRows } from './printer-rows.ts';

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ClientLog, EtcdClient } from '../client/client.ts';
 import { bytesOf, textOf } from './byte-text.ts';
-import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { Flag } from './flag.ts';
 import { applyEnvironment, type Environment, type GlobalFlags } from './global-flags.ts';
 import { Output } from './output.ts';
@@ -24,7 +24,12 @@ export class Session {
   readonly #clients: EtcdClient[] = [];
   readonly #startMs: number = Date.now();
 
-  constructor(program: Command, argumentWords: readonly string[], environment: Environment, out: Output = new Output()) {
+  constructor(
+    program: Command,
+    argumentWords: readonly string[],
+    environment: Environment,
+    out: Output = new Output(),
+  ) {
     this.#program = program;
     this.#command = program;
     this.argumentWords = argumentWords;
@@ -98,6 +103,7 @@ export class Session {
       log: logLine,
     });
     this.#clients.push(client);
+    if (globals.user !== '') await failingWith(ExitCode.badConnection, client.authenticate());
     return client;
   }
 
@@ -148,11 +154,9 @@ function readPem(byteText: string): Buffer {
 }
 
 /** A line on stderr as etcd's client logs. */
-export const logLine: (...line: [...Parameters<ClientLog>] | ['fatal', string, Readonly<Record<string, unknown>>]) => void = (
-  level,
-  message,
-  fields,
-) => {
+export const logLine: (
+  ...line: [...Parameters<ClientLog>] | ['fatal', string, Readonly<Record<string, unknown>>]
+) => void = (level, message, fields) => {
   const line = { level, ts: new Date().toISOString(), logger: 'keelsonctl', msg: message, ...fields };
   process.stderr.write(`${JSON.stringify(line)}\n`);
 };

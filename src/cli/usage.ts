@@ -16,7 +16,13 @@ export function usageText(command: Command, withDescription: boolean): string {
     parts.push(`Usage:\n  ${parent}${command.usage()} [flags]\n`);
   }
   // The global flags have a command of their own.
-  if (command.parent !== null) parts.push(`Flags:\n${flagLines(command.options.filter((option) => option instanceof Flag), command.name())}`);
+  if (command.parent !== null)
+    parts.push(
+      `Flags:\n${flagLines(
+        command.options.filter((option) => option instanceof Flag),
+        command.name(),
+      )}`,
+    );
   if (command.commands.length > 0) parts.push(`Use "${path} [command] --help" for more information about a command.\n`);
   return parts.join('\n');
 }

@@ -8,31 +8,13 @@ import type { Event } from '../proto/mvccpb.ts';
 import { byteString, bytesOf, quoteBytes, textOf } from './byte-text.ts';
 import { addCommand, newCommand, readCommandLine } from './command-line.ts';
 import { badArguments, ExitCode, ExitError } from './exit.ts';
-import { Flag } from './flag.ts';
 import { prefixEnd } from './key-range.ts';
 import { LineReader } from './line-reader.ts';
 import { eventNames } from './printer.ts';
 import type { Session } from './session.ts';
 import { type WatchArguments, watchArguments } from './watch-arguments.ts';
+import { type WatchFlags, watchFlags } from './watch-flags.ts';
 import { splitWords } from './words.ts';
-
-export interface WatchFlags {
-  readonly interactive: boolean;
-  readonly prefix: boolean;
-  readonly rev: number;
-  readonly prevKv: boolean;
-  readonly progressNotify: boolean;
-}
-
-export function watchFlags(): Flag[] {
-  return [
-    new Flag('bool', 'interactive', 'Interactive mode', { short: 'i' }),
-    new Flag('bool', 'prefix', 'Watch on a prefix if prefix is set'),
-    new Flag('int', 'rev', 'Revision to start watching'),
-    new Flag('bool', 'prev-kv', 'get the previous key-value pair before the event happens'),
-    new Flag('bool', 'progress-notify', 'get periodic watch progress notification from server'),
-  ];
-}
 
 export async function runWatch(session: Session, words: readonly string[], flags: WatchFlags): Promise<void> {
   const fromEnvironment = environmentKeys(session);

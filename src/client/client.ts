@@ -152,6 +152,11 @@ export class EtcdClient {
     return this.#isClosed;
   }
 
+  /** Fetches the user's token now; else the first call does. Rejects when the cluster refuses the user. */
+  async authenticate(): Promise<void> {
+    await this.#fetchToken();
+  }
+
   /** Ends every call and stream that is still open. */
   close(): void {
     this.#isClosed = true;

@@ -10,6 +10,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import { http2Limits } from '../limits.ts';
 import { type EchoServer, startEchoServer } from '../testing/echo-server.ts';
 import { frameOf, grpcMessage, setting, uint32 } from '../testing/http2-client.ts';
 import { Listener, parseListenAddress, parseListenAddresses } from './listener.ts';
@@ -170,36 +171,78 @@ test('all addresses or none', async () => {
   taken.close();
 });
 
-test('a slow reader: its answers wait in bounded memory, others are served, and all arrives when it reads', async () => {
+/** A connection that has said hello and gives the server all the window there is. */
+async function rawHttp2(port: number): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+  await once(socket, 'connect');
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(Buffer.concat([frameOf(4, 0, 0, setting(4, 0x7fffffff)), frameOf(8, 0, 0, uint32(0x7fff0000))]));
+  return socket;
+}
+
+/** :method POST and :scheme http of the static table, then literals that enter no table: the same bytes in each request. */
+function callBlock(method: string): Buffer {
+  const field = (name: string, value: string): string =>
+    `\x00${String.fromCharCode(name.length)}${name}${String.fromCharCode(value.length)}${value}`;
+  const text = `\x83\x86${field(':path', `/echo.Echo/${method}`)}${field('content-type', 'application/grpc')}`;
+  return Buffer.from(text, 'latin1');
+}
+
+test('a slow reader of streams: what it asked for waits in the handlers, not in memory', async () => {
   await withServer(async ({ port, grpc }) => {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-    await once(socket, 'connect');
-    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-    socket.write(frameOf(4, 0, 0, setting(4, 0x7fffffff)));
-    socket.write(frameOf(8, 0, 0, uint32(0x7fff0000)));
-    // :method POST, :scheme http, then literals: 200 streams of 1,000 messages of 10,000 bytes each.
-    const field = (name: string, value: string): string =>
-      `\x00${String.fromCharCode(name.length)}${name}${String.fromCharCode(value.length)}${value}`;
-    const block = Buffer.from(
-      `\x83\x86${field(':path', '/echo.Echo/Many')}${field('content-type', 'application/grpc')}`,
-      'latin1',
-    );
+    const socket = await rawHttp2(port);
+    const block = callBlock('Many');
+    // 200 streams of 1,000 messages of 10,000 bytes: 2 GB are asked for, nobody reads.
     for (let id = 1; id < 401; id += 2) {
       socket.write(Buffer.concat([frameOf(1, 4, id, block), frameOf(0, 1, id, grpcMessage('1000 10000'))]));
     }
-    // Nobody reads. 2 GB are asked for.
     await wait(300);
     const [connection] = [...grpc.list()];
     const { writer } = connection!.http2;
-    assert.ok(writer.pendingBytes < 200 * 100_000, `${writer.pendingBytes}`);
+    assert.ok(writer.pendingBytes > 1_000_000 && writer.pendingBytes < 200 * 100_000, `${writer.pendingBytes}`);
     assert.ok(writer.output.length + writer.transportPendingBytes < 3_000_000);
-    // And floods it on top of that: it is not read from any more.
-    const ping = Buffer.concat(Array.from({ length: 1000 }, () => frameOf(1, 5, 0x7fffffff, block)));
-    for (let i = 0; i < 3; i += 1) socket.write(ping.subarray(0, 9));
     assert.equal(await http2(`http://127.0.0.1:${port}`), 'echo of /two\n');
     socket.destroy();
     for (let i = 0; i < 100 && grpc.connectionCount > 0; i += 1) await wait(10);
     assert.equal(grpc.connectionCount, 0);
+  });
+});
+
+test('a client that asks and does not read is not read from, until it reads: then every answer comes', async () => {
+  await withServer(async ({ port, grpc }) => {
+    const socket = await rawHttp2(port);
+    socket.pause();
+    const block = callBlock('None');
+    const count = 300_000;
+    for (let first = 0; first < count; first += 1000) {
+      const batch = Array.from({ length: 1000 }, (_, i) => frameOf(1, 5, (first + i) * 2 + 1, block));
+      socket.write(Buffer.concat(batch));
+    }
+    for (let i = 0; i < 500 && [...grpc.list()][0]?.inputPaused !== true; i += 1) await wait(10);
+    const [connection] = [...grpc.list()];
+    assert.ok(connection!.inputPaused);
+    await wait(100);
+    const { writer } = connection!.http2;
+    const held = writer.output.length + writer.transportPendingBytes;
+    assert.ok(held < http2Limits.outputPauseBytes + 500_000, `${held}`);
+    assert.ok(socket.writableLength > 1_000_000, 'the rest waits at the client');
+    assert.equal(await http2(`http://127.0.0.1:${port}`), 'echo of /two\n');
+    // Now it reads: trailers-only answers, END_STREAM and END_HEADERS on each.
+    let answers = 0;
+    let rest: Buffer = Buffer.alloc(0);
+    socket.on('data', (part: Buffer) => {
+      const bytes = Buffer.concat([rest, part]);
+      let at = 0;
+      while (bytes.length - at >= 9 && bytes.length - at >= 9 + bytes.readUIntBE(at, 3)) {
+        if (bytes[at + 3] === 1 && bytes[at + 4] === 5) answers += 1;
+        at += 9 + bytes.readUIntBE(at, 3);
+      }
+      rest = bytes.subarray(at);
+    });
+    socket.resume();
+    for (let i = 0; i < 1000 && answers < count; i += 1) await wait(10);
+    assert.equal(answers, count);
+    socket.destroy();
   });
 });
 

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { decode } from '../proto/message.ts';
-import { Event, type KeyValue } from '../proto/mvccpb.ts';
+import { Event } from '../proto/mvccpb.ts';
 import { CheckedStore, type Kv, plainKv } from './store-fixture.ts';
 import { WatchHub } from './watch-hub.ts';
 import type { Watcher, WatchSink } from './watcher.ts';

@@ -63,7 +63,7 @@ function writeRequest(out: Buffer, offset: number, tag: number, message: Buffer,
 
 /** An entry read in place; reused. */
 export class InternalRequest {
-  /** The request's field number; 0 when the entry holds none that is known. */
+  /** The request's field number, known to this version or not; 0 when the entry holds none. */
   field = 0;
   start = 0;
   end = 0;

@@ -13,7 +13,7 @@ import { RequestField } from '../proto/internal-request.ts';
 import { DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest } from '../proto/kv-request.ts';
 import { decode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import type { Member, ReadWaiter } from '../server/member.ts';
+import { type Member, type ReadWaiter, readOnlyTxnKind } from '../server/member.ts';
 import type { Waiter } from '../server/pending.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
@@ -71,11 +71,16 @@ class KvService {
   }
 
   private answerRange(call: ServerCall, request: RangeRequest): void {
-    const { store, header } = this.member.parts;
+    const { store, header, counters, nowMs, warningApplyMs } = this.member.parts;
+    const startMs = nowMs();
     this.body.release(applyBodyBytesKept);
     const error = store.range(request, this.body);
+    const tookMs = nowMs() - startMs;
     if (error !== null) failWith(call, error);
     else respondWithBody(call, header, store.rangeRevision, this.body);
+    counters.observeRange(error === null, tookMs / 1000);
+    counters.observeRequest(RequestField.range, error === null, tookMs / 1000);
+    if (tookMs > warningApplyMs) this.member.warnSlowRead(tookMs, describeRange(request, this.body.length));
   }
 
   put(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -123,9 +128,11 @@ class KvService {
   }
 
   private answerTxn(call: ServerCall, request: TxnRequest): void {
-    const { applier, store, header } = this.member.parts;
+    const { applier, store, header, counters, nowMs } = this.member.parts;
+    const startMs = nowMs();
     this.body.release(applyBodyBytesKept);
     const error = applier.readTxn(request, this.body);
+    counters.observeRequest(readOnlyTxnKind, error === null, (nowMs() - startMs) / 1000);
     if (error !== null) failWith(call, error);
     else respondWithBody(call, header, store.currentRevision, this.body);
   }
@@ -152,6 +159,13 @@ class KvService {
     const error = this.member.propose(RequestField.compaction, message, start, end, waiter);
     if (error !== null) failWith(call, error);
   }
+}
+
+function describeRange(request: RangeRequest, responseBytes: number): string {
+  const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd, limit, revision } = request;
+  const key = JSON.stringify(buffer.toString('utf8', keyStart, keyEnd));
+  const end = JSON.stringify(buffer.toString('utf8', rangeEndStart, rangeEndEnd));
+  return `key:${key} range_end:${end} limit:${limit} revision:${revision} response_size:${responseBytes}`;
 }
 
 class RangeWaiter implements ReadWaiter {

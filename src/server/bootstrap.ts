@@ -206,6 +206,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     wallMs: () => clock.wallMs(),
     electionMs: config.electionTimeoutMs,
     quotaBytes,
+    warningApplyMs: config.warningApplyDurationMs,
     requestBytesMax: config.requestBytesMax,
     catchUpEntries: config.snapshotCatchupEntryCount,
     clusterVersion: options.clusterVersion,

@@ -75,6 +75,8 @@ export interface MemberParts {
   readonly wallMs: () => number;
   readonly electionMs: number;
   readonly quotaBytes: number;
+  /** --warning-apply-duration. */
+  readonly warningApplyMs: number;
   readonly requestBytesMax: number;
   readonly catchUpEntries: number;
   /** Version of the cluster that a new one is set to, e.g. 3.7.0. */
@@ -91,8 +93,16 @@ export interface MemberCounters {
   proposalsFailed: number;
   slowApplies: number;
   readIndexesFailed: number;
+  /** The apply of an entry; `field` as in InternalRaftRequest. */
   observeApply(field: number, succeeded: boolean, seconds: number): void;
+  /** A request from its arrival to its answer; `kind` is a field of InternalRaftRequest or readOnlyTxnKind. */
+  observeRequest(kind: number, succeeded: boolean, seconds: number): void;
+  /** A range in the store. */
+  observeRange(succeeded: boolean, seconds: number): void;
 }
+
+/** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
+export const readOnlyTxnKind = 0;
 
 /** A read that waits until it may be answered. */
 export interface ReadWaiter {
@@ -432,15 +442,41 @@ export class Member {
     assert(request.parse(entry.data, 0, entry.data.length), 'a committed entry does not parse');
     const startMs = nowMs();
     applier.apply(request, entry.data);
-    counters.observeApply(request.field, applier.error === null, (nowMs() - startMs) / 1000);
+    const endMs = nowMs();
+    const isGood = applier.error === null;
+    counters.observeApply(request.field, isGood, (endMs - startMs) / 1000);
+    if (endMs - startMs > this.parts.warningApplyMs) this.warnSlowApply(request.field, endMs - startMs, entry);
     if (request.field === RequestField.clusterVersionSet) this.noteClusterVersion();
     if (applier.crossedQuota) this.raiseNoSpace();
     if (request.idPrefix !== this.idPrefix) return;
     const waiter = this.pending.take(request.idCounter);
     if (waiter === undefined) return;
+    counters.observeRequest(request.field, isGood, (endMs - this.pending.takenSinceMs) / 1000);
     // etcd applies the write that crosses the quota and answers it with the error all the same.
     if (applier.crossedQuota && applier.error === null) applier.error = etcdErrors.noSpace;
     waiter.applied(applier);
+  }
+
+  private warnSlowApply(field: number, tookMs: number, entry: Entry): void {
+    const { counters, logger, warningApplyMs } = this.parts;
+    counters.slowApplies++;
+    logger.warn('server/member.ts', 'apply request took too long', {
+      took: `${tookMs.toFixed(3)}ms`,
+      'expected-duration': `${warningApplyMs}ms`,
+      prefix: '',
+      request: `index:${entry.index} field:${field} size:${entry.data.length}`,
+    });
+  }
+
+  /** A read of the local store took longer than it should: etcd's line, whatever asked for it. */
+  warnSlowRead(tookMs: number, what: string): void {
+    const { logger, warningApplyMs } = this.parts;
+    logger.warn('server/member.ts', 'apply request took too long', {
+      took: `${tookMs.toFixed(3)}ms`,
+      'expected-duration': `${warningApplyMs}ms`,
+      prefix: 'read-only range ',
+      request: what,
+    });
   }
 
   private noteClusterVersion(): void {

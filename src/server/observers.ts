@@ -1,12 +1,15 @@
 // Where the parts' measurements become etcd's metrics: one small object for each observer interface, filled here alone.
 
+import { alarmName } from '../apply/alarms.ts';
 import type { BackendObserver } from '../backend/backend.ts';
 import type { WalObserver } from '../io/wal-writer.ts';
 import type { LeaseCounters } from '../lease/lessor.ts';
+import { hexId } from '../membership/cluster.ts';
+import { AlarmType } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import type { Histogram } from '../telemetry/histogram.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import type { Member, MemberCounters } from './member.ts';
+import { type Member, type MemberCounters, readOnlyTxnKind } from './member.ts';
 
 export function walObserver({ disk }: Metrics): WalObserver {
   return {
@@ -65,23 +68,47 @@ const operationNames: ReadonlyMap<number, string> = new Map([
   [RequestField.downgradeVersionTest, 'unknown'],
 ]);
 
+interface Outcomes {
+  readonly ok: Histogram;
+  readonly failed: Histogram;
+}
+
 export function memberCounters({ server }: Metrics): MemberCounters {
-  // Two histograms a request kind, found by number: no label is built on the hot path.
-  const byField = new Map<number, { readonly ok: Histogram; readonly failed: Histogram }>();
-  for (const [field, name] of operationNames) {
-    byField.set(field, {
-      ok: server.applyDuration.with('v3', name, 'true'),
-      failed: server.applyDuration.with('v3', name, 'false'),
-    });
-  }
+  // Two histograms a request kind, found by number: no label is built on the hot path. Made with the first observation, as
+  // Go's client makes them: a kind that never came shows no series.
+  const applies = new Map<number, Outcomes>();
+  const requests = new Map<number, Outcomes>();
+  let ranges: Outcomes | null = null;
+  const nameOf = (kind: number): string =>
+    kind === readOnlyTxnKind ? 'ReadonlyTxn' : (operationNames.get(kind) ?? 'Unknown');
   return {
     leaderChanges: 0,
     proposalsFailed: 0,
     slowApplies: 0,
     readIndexesFailed: 0,
     observeApply(field: number, succeeded: boolean, seconds: number): void {
-      const histograms = byField.get(field);
-      if (histograms !== undefined) (succeeded ? histograms.ok : histograms.failed).observe(seconds);
+      let outcomes = applies.get(field);
+      if (outcomes === undefined) {
+        const name = nameOf(field);
+        const { applyDuration } = server;
+        outcomes = { ok: applyDuration.with('v3', name, 'true'), failed: applyDuration.with('v3', name, 'false') };
+        applies.set(field, outcomes);
+      }
+      (succeeded ? outcomes.ok : outcomes.failed).observe(seconds);
+    },
+    observeRequest(kind: number, succeeded: boolean, seconds: number): void {
+      let outcomes = requests.get(kind);
+      if (outcomes === undefined) {
+        const name = nameOf(kind);
+        const { requestDuration } = server;
+        outcomes = { ok: requestDuration.with(name, 'true'), failed: requestDuration.with(name, 'false') };
+        requests.set(kind, outcomes);
+      }
+      (succeeded ? outcomes.ok : outcomes.failed).observe(seconds);
+    },
+    observeRange(succeeded: boolean, seconds: number): void {
+      ranges ??= { ok: server.rangeDuration.with('true'), failed: server.rangeDuration.with('false') };
+      (succeeded ? ranges.ok : ranges.failed).observe(seconds);
     },
   };
 }
@@ -89,7 +116,7 @@ export function memberCounters({ server }: Metrics): MemberCounters {
 /** Copies the numbers that live in the parts into the metrics before each scrape. */
 export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCounters): void {
   const { server, mvcc, lease } = metrics;
-  const { raft, store, hub, backend, cluster, quotaBytes } = member.parts;
+  const { raft, store, hub, backend, cluster, quotaBytes, alarms } = member.parts;
   const sizes = backend.sizes();
   server.hasLeader = member.leader === 0n ? 0 : 1;
   server.isLeader = member.isLeader ? 1 : 0;
@@ -106,6 +133,11 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   server.clusterVersion.clear();
   if (cluster.version !== undefined) {
     server.clusterVersion.with(cluster.version.split('.').slice(0, 2).join('.')).value = 1;
+  }
+  server.id.with(hexId(member.parts.id)).value = 1;
+  server.alarms.clear();
+  for (const { memberId, alarm } of alarms.get(AlarmType.none)) {
+    server.alarms.with(hexId(memberId), alarmName(alarm)).value = 1;
   }
   lease.granted = counters.granted;
   lease.renewed = counters.renewed;

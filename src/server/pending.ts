@@ -27,10 +27,14 @@ export class PendingProposals {
     this.byCounter.set(counter, { waiter, sinceMs: nowMs });
   }
 
+  /** When the proposal that take() gave last was made. */
+  takenSinceMs = 0;
+
   take(counter: number): Waiter | undefined {
     const pending = this.byCounter.get(counter);
     if (pending === undefined) return undefined;
     this.byCounter.delete(counter);
+    this.takenSinceMs = pending.sinceMs;
     return pending.waiter;
   }
 

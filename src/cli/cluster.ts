@@ -1,0 +1,69 @@
+// keelsonctl compaction, alarm, member list and move-leader.
+
+import { rpc } from '../client/rpc.ts';
+import { AlarmAction, type AlarmResponse } from '../proto/etcdserverpb.ts';
+import type { Message } from '../proto/message.ts';
+import { textOf } from './byte-text.ts';
+import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { parseInt64, parseUint64, safeNumber } from './flag.ts';
+import { isSerializable } from './get.ts';
+import type { Session } from './session.ts';
+
+export async function runCompaction(session: Session, words: readonly string[], isPhysical: boolean): Promise<void> {
+  if (words.length !== 1) throw badArguments('compaction command needs 1 argument');
+  const revision = parseInt64(words[0]!, 10);
+  if (!revision.ok) throw new ExitError(ExitCode.error, revision.error);
+  const client = await session.connect();
+  const request = { revision: safeNumber(revision.value), physical: isPhysical };
+  await client.call(rpc.compact, request, { deadlineMs: session.deadlineMs() });
+  session.out.line(`compacted revision ${revision.value}`);
+}
+
+export async function runAlarmList(session: Session, words: readonly string[]): Promise<void> {
+  if (words.length !== 0) throw badArguments('alarm list command accepts no arguments');
+  const client = await session.connect();
+  const call = client.call(rpc.alarm, { action: AlarmAction.get }, { deadlineMs: session.deadlineMs() });
+  session.print('alarm', await call);
+}
+
+/** Every alarm that is on. The answer has no header, because it is the sum of several. */
+export async function runAlarmDisarm(session: Session, words: readonly string[]): Promise<void> {
+  if (words.length !== 0) throw badArguments('alarm disarm command accepts no arguments');
+  const client = await session.connect();
+  const options = { deadlineMs: session.deadlineMs() };
+  const disarmed: Message<typeof AlarmResponse>['alarms'] = [];
+  const { alarms } = await client.call(rpc.alarm, { action: AlarmAction.get }, options);
+  for (const { memberId, alarm } of alarms) {
+    const response = await client.call(rpc.alarm, { action: AlarmAction.deactivate, memberId, alarm }, options);
+    disarmed.push(...response.alarms);
+  }
+  session.print('alarm', { header: undefined, alarms: disarmed });
+}
+
+export async function runMemberList(session: Session, consistency: string): Promise<void> {
+  const linearizable = !isSerializable(consistency);
+  const client = await session.connect();
+  session.print(
+    'memberList',
+    await client.call(rpc.memberList, { linearizable }, { deadlineMs: session.deadlineMs() }),
+  );
+}
+
+/** Asks each endpoint whether it leads, and sends the request there. */
+export async function runMoveLeader(session: Session, words: readonly string[]): Promise<void> {
+  if (words.length !== 1) throw badArguments('move-leader command needs 1 argument');
+  const target = parseUint64(words[0]!, 16);
+  if (!target.ok) throw badArguments(target.error);
+  await session.configure();
+  const options = { deadlineMs: session.deadlineMs() };
+  const { endpoints } = session.globals;
+  for (const endpoint of endpoints) {
+    const client = await session.connect([endpoint]);
+    const { header, leader } = await client.call(rpc.status, {}, options);
+    if (header?.memberId !== leader) continue;
+    const response = await client.call(rpc.moveLeader, { targetId: target.value }, options);
+    session.print('moveLeader', { leader, target: target.value, response });
+    return;
+  }
+  throw badArguments(`no leader endpoint given at [${endpoints.map(textOf).join(' ')}]`);
+}

@@ -1,0 +1,477 @@
+// Goal: a script cannot tell keelsonctl from etcdctl. Method: two real etcds that are alike to the last id; each command line
+// runs by etcdctl on the one and by keelsonctl on the other, in step, and stdout, exit code and the plain lines of stderr must be
+// equal. Forgiven: the server's address, durations, the remaining time of a lease, sizes of the database, lease ids (each maps
+// to its ordinal), JSON log lines on stderr, the usage after an error, help.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import {
+  keelsonctl,
+  type Member,
+  peerBinary,
+  type Result,
+  type RunOptions,
+  runProgram,
+  startEtcd,
+} from './peer-fixture.ts';
+
+const scratch = mkdtempSync(join(tmpdir(), 'keelsonctl-peer-'));
+const formats = ['simple', 'json', 'fields', 'table', 'protobuf'] as const;
+
+interface Side {
+  readonly name: string;
+  readonly file: string;
+  readonly member: Member;
+  readonly leases: string[];
+}
+let sides: readonly [Side, Side];
+
+before(async () => {
+  const a = await startEtcd(join(scratch, 'a'));
+  const b = await startEtcd(join(scratch, 'b'));
+  sides = [
+    { name: 'etcdctl', file: peerBinary('etcdctl'), member: a, leases: [] },
+    { name: 'keelsonctl', file: keelsonctl, member: b, leases: [] },
+  ];
+});
+
+after(() => {
+  for (const side of sides ?? []) side.member.process.kill('SIGKILL');
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+/** $0, $1, … in a word are lease ids, FILE a file of the side's own. */
+function wordsOf(side: Side, words: readonly string[]): string[] {
+  return words.map((word) =>
+    word
+      .replace(/\$(\d)/g, (_all, index) => side.leases[Number(index)] ?? 'missing')
+      .replaceAll('FILE', join(scratch, side.name)),
+  );
+}
+
+function masked(side: Side, bytes: Buffer | string): string {
+  let text = typeof bytes === 'string' ? bytes : bytes.toString('latin1');
+  text = text.replaceAll(side.member.endpoint, 'ENDPOINT').replaceAll(join(scratch, side.name), 'FILE');
+  side.leases.forEach((id, index) => {
+    text = text.replaceAll(id, `LEASE${index}`).replaceAll(String(BigInt(`0x${id}`)), `LEASE${index}`);
+  });
+  return text
+    .replace(/\b\d+(?:\.\d+)?(?:ns|µs|Âµs|ms|s)\b/g, 'DURATION')
+    .replace(/"ttl":\d+/g, '"ttl":TTL')
+    .replace(/("(?:dbSize|dbSizeInUse)":)\d+/g, '$1SIZE')
+    .replace(/("DBSize(?:InUse)?" : )\d+/g, '$1SIZE')
+    .replace(/\d+(?:\.\d)? [kM]B(, \d+(?:\.\d)? [kM]B, \d+%)?/g, 'SIZE');
+}
+
+/** The lines that a person or a script reads: no logs, and of a usage nothing. */
+function plainErrors(side: Side, stderr: string): string[] {
+  const text = masked(side, stderr).split('\nUsage:')[0]!;
+  return text
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('{'))
+    .map((line) => line.replaceAll(side.name, 'PROGRAM'));
+}
+
+async function onBoth(words: readonly string[], options: RunOptions = {}): Promise<readonly [Result, Result]> {
+  const run = (side: Side): Promise<Result> =>
+    runProgram(side.file, ['--endpoints', side.member.endpoint, ...wordsOf(side, words)], options);
+  return Promise.all([run(sides[0]), run(sides[1])]);
+}
+
+async function same(words: readonly string[], options: RunOptions = {}): Promise<void> {
+  const [theirs, ours] = await onBoth(words, options);
+  const line = words.join(' ');
+  assert.equal(masked(sides[1], ours.stdout), masked(sides[0], theirs.stdout), `stdout of: ${line}`);
+  assert.equal(ours.code, theirs.code, `exit code of: ${line}\n${ours.stderr}`);
+  assert.deepEqual(plainErrors(sides[1], ours.stderr), plainErrors(sides[0], theirs.stderr), `stderr of: ${line}`);
+}
+
+async function sameInEveryFormat(words: readonly string[], options: RunOptions = {}): Promise<void> {
+  for (const format of formats) await same(['-w', format, ...words], options);
+}
+
+/** Words separated by single spaces. */
+async function sameLines(lines: readonly string[]): Promise<void> {
+  for (const line of lines) await same(line.split(' '));
+}
+
+test('put and get', async () => {
+  await sameInEveryFormat(['put', 'a', '1']);
+  await sameInEveryFormat(['put', 'a', '2', '--prev-kv']);
+  await same(['put', 'b', '<&>\u2028 "quoted" \u00e9']);
+  await same(['put', 'from-stdin'], { stdin: 'line 1\nline 2' });
+  await same(['put', 'empty', '']);
+  await sameLines([
+    'put --ignore-value a',
+    'put --ignore-lease a 3',
+    'put c -- -1',
+    'put -- -d 4',
+    'put ns/1 x',
+    'put ns/2 y',
+  ]);
+  await sameInEveryFormat(['get', 'a']);
+  await sameInEveryFormat(['get', '--prefix', '']);
+  await sameInEveryFormat(['get', 'nothing']);
+  await sameInEveryFormat(['--hex', 'get', 'b', '--from-key']);
+  await sameLines([
+    'get a c',
+    'get --from-key b',
+    'get --prefix ns/ --keys-only',
+    'get --prefix ns/ --print-value-only',
+    'get --prefix ns/ --limit 1 -w json',
+    'get --prefix ns/ --count-only -w fields',
+    'get a --rev 2',
+    'get a --rev=0x3 -w json',
+    'get a --consistency s',
+    'get --prefix=true ns/ --order descend',
+    'get --from-key a --sort-by value --order ASCEND',
+    'get --from-key a --sort-by create --order DESCEND --limit=3',
+    'get --from-key a --sort-by MODIFY --order ASCEND',
+    'get --from-key a --sort-by version --order descend',
+    'get --from-key a --min-mod-rev 5 --max-mod-rev 12',
+    'get --from-key a --min-create-rev 5 --max-create-rev 12 -w=json',
+    'get --from-key a --stream -wjson',
+    'get --prefix --stream --limit 2 ns -w fields',
+  ]);
+  // While the two still hold the same: leases have ids of their own.
+  await sameInEveryFormat(['endpoint', 'hashkv']);
+});
+
+test('bytes that are no text', async () => {
+  const script = 'exec "$0" --endpoints "$1" "$2" "$(printf "k\\377\\001")" $3';
+  for (const words of [
+    ['put', 'v'],
+    ['get', '-w=json'],
+    ['get', '-w=fields'],
+    ['get', ''],
+    ['del', '--prev-kv'],
+  ]) {
+    const [theirs, ours] = await Promise.all(
+      sides.map((side) => runProgram('sh', ['-c', script, side.file, side.member.endpoint, ...words])),
+    );
+    assert.deepEqual(ours?.stdout, theirs?.stdout, words.join(' '));
+    assert.equal(ours?.code, 0);
+  }
+  const value = Buffer.from([0, 0xff, 0xc3, 0x28, 10]);
+  await same(['put', 'binary'], { stdin: value });
+  await sameInEveryFormat(['get', 'binary']);
+  await sameInEveryFormat(['--hex', 'get', 'binary']);
+});
+
+test('del', async () => {
+  await sameInEveryFormat(['del', 'a', '--prev-kv']);
+  await sameLines(['put x1 1', 'put x2 2', 'put x3 3', 'put x4 4']);
+  await sameLines(['del x1', 'del x2 x3 --range --prev-kv', 'del --prefix x --prev-kv -w json', 'del --from-key zz']);
+});
+
+test('txn', async () => {
+  const txns = [
+    'mod("k") > "0"\n\nput k v\n\nput k2 "a b"\nget k\nget --prefix k\ndel k\n\n',
+    'val("k2") = "a b"\n\nget k2\nget --prefix k --keys-only\nput k3 --prev-kv x\ndel nothing\n\nput never x\n\n',
+    'create("k2") != "0"\nver(`k2`) < "100"\nc("k2") > "0"\nversion("k2") = "1"\nm("k2") > "1"\nvalue("k2") > "a"\n\nput "key with \\x41\\u00e9\\n" \'single quoted\'\n\n\n',
+    '\nput \'k\' "a\\"b" --lease=0\n\n\n',
+    '\n\n\n',
+  ];
+  for (const stdin of txns) await sameInEveryFormat(['txn'], { stdin });
+  await same(['txn', '-i'], { stdin: txns[0] });
+  const bad = [
+    '',
+    'mod("k") > "0"\n\n',
+    'foo\n',
+    'bar("x") = "y"\n',
+    'mod("x") = "y"\n',
+    'mod("x")= "1"\n',
+    'mod(x) = "1"\n',
+    '\nfoo\n',
+    '\nfoo bar\n',
+    '\nget k --nope\n',
+    '\nput k\n\n\n',
+    '\nput k v\nput k w\n\n\n',
+    '\nput "a\\qb" c\n',
+    '\nget k --order x\n',
+  ];
+  for (const stdin of bad) await same(['txn'], { stdin });
+  await same(['txn', 'word']);
+});
+
+test('lease', async () => {
+  for (const side of sides) {
+    for (let count = 0; count < 2; count++) {
+      const result = await runProgram(side.file, ['--endpoints', side.member.endpoint, 'lease', 'grant', '500']);
+      assert.match(result.stdout.toString(), /^lease [0-9a-f]{16} granted with TTL\(500s\)\n$/);
+      side.leases.push(result.stdout.toString().slice(6, 22));
+    }
+  }
+  await same(['put', 'leased', 'v', '--lease=$0']);
+  await same(['put', 'leased2', 'v', '--lease', '$1']);
+  await same(['get', 'leased', '-w', 'json']);
+  await same(['get', 'leased', '-w', 'fields', '--hex']);
+  await same(['put', 'leased', 'w', '--ignore-lease']);
+  for (const words of [
+    ['lease', 'timetolive', '$0', '--keys'],
+    ['lease', 'timetolive', '$0'],
+    ['lease', 'timetolive', '1234'],
+    ['lease', 'keep-alive', '--once', '$0'],
+    ['lease', 'keep-alive', '1234', '--once'],
+    ['lease', 'list'],
+    ['lease', 'revoke', '1234'],
+    ['--hex', 'lease', 'timetolive', '$0', '--keys'],
+    ['--hex', 'lease', 'list'],
+  ]) {
+    await sameInEveryFormat(words);
+  }
+  await same(['lease', 'revoke', '$0']);
+  await same(['-w', 'json', 'lease', 'revoke', '$1']);
+  await same(['get', '--prefix', 'leased']);
+  await same(['put', 'leased', 'v', '--lease=77']);
+  await sameLines(['lease grant 0 -w table', 'lease grant -1 -w table', 'lease keep-alive 5']);
+  await sameLines([
+    'lease grant 9000000001',
+    'lease revoke xyz',
+    'lease grant x',
+    'lease grant',
+    'lease timetolive',
+    'lease',
+  ]);
+});
+
+test('a lease is kept alive until it is gone', async () => {
+  for (const side of sides) {
+    const grant = await runProgram(side.file, [
+      '--endpoints',
+      side.member.endpoint,
+      '-w',
+      'json',
+      'lease',
+      'grant',
+      '2',
+    ]);
+    const id = BigInt(/"ID":(\d+)/.exec(grant.stdout.toString())![1]!).toString(16);
+    side.leases[2] = id;
+  }
+  const running = onBoth(['lease', 'keep-alive', '$2'], { endAfterMs: 8000 });
+  await new Promise((resolve) => setTimeout(resolve, 3500));
+  await same(['lease', 'revoke', '$2']);
+  const [theirs, ours] = await running;
+  const lines = (side: Side, result: Result): string[] => [...new Set(masked(side, result.stdout).split('\n'))];
+  assert.deepEqual(lines(sides[1], ours), lines(sides[0], theirs));
+  assert.deepEqual([ours.code, theirs.code], [0, 0]);
+  assert.match(ours.stdout.toString(), /keepalived with TTL\(2\)\n.*keepalived/);
+});
+
+test('watch', async () => {
+  await sameLines(['put w 1', 'put w 2', 'put w2 1', 'del w']);
+  const end = { endAfterMs: 2000 };
+  const history = ['watch', '--rev', '2'];
+  const lines = 'watch w --rev 2\nwatch --prefix w2 --rev 2 --prev-kv\nfoo\nwatch\n\n';
+  await Promise.all([
+    same([...history, '--prev-kv', 'w'], end),
+    same([...history, '-w', 'json', '--prev-kv', 'w'], end),
+  ]);
+  await Promise.all([same([...history, '-w', 'fields', 'w'], end), same([...history, '-w', 'protobuf', 'w'], end)]);
+  await Promise.all([
+    same([...history, '--prefix', 'w', '-w', 'json'], end),
+    same([...history, 'w', 'x', '--hex'], end),
+  ]);
+  await Promise.all([
+    same(['watch', '--rev=2'], { ...end, env: { ETCDCTL_WATCH_KEY: 'w', ETCDCTL_WATCH_RANGE_END: 'x' } }),
+    same(['watch', '-i', '-w', 'json'], { ...end, stdin: lines }),
+  ]);
+  await same([...history, 'w', '-w', 'table']);
+  await same(['watch', '--rev', '2', 'w', '--', 'sh', '-c', 'env | grep ^ETCD_WATCH | sort'], end);
+  await same(['watch', '--rev', '2', 'w', '--', 'sh', '-c', 'exit 3'], end);
+  await same(['watch', '-i'], { stdin: 'progress\n' });
+  for (const words of [['watch'], ['watch', 'a', 'b', '--prefix'], ['watch', 'a', '--']]) await same(words);
+  await same(['watch', 'a'], { env: { ETCDCTL_WATCH_KEY: 'w' } });
+  await same(['watch', 'a'], { env: { ETCDCTL_WATCH_RANGE_END: 'w' } });
+});
+
+test('a watch prints events as they come, and progress when asked', async () => {
+  const watching = onBoth(['watch', '-i'], { endAfterMs: 2500, stdin: 'watch live\n' });
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  await sameLines(['put live 1', 'del live']);
+  const [theirs, ours] = await watching;
+  assert.equal(ours.stdout.toString(), theirs.stdout.toString());
+  assert.equal(ours.stdout.toString(), 'PUT\nlive\n1\nDELETE\nlive\n\n');
+});
+
+test('compaction and what was compacted', async () => {
+  await sameLines([
+    'compaction 5',
+    'compaction 5',
+    'compaction 9 --physical',
+    'compaction x',
+    'compaction',
+    'compaction 99999',
+  ]);
+  await sameLines(['compaction 9223372036854775807', 'compaction 9223372036854775808', 'compaction -- -1']);
+  await sameLines(['get a --rev 3', 'get a --rev 99999', 'get a --rev 9223372036854775807']);
+  await same(['watch', '--rev', '2', 'a']);
+  await same(['watch', '--rev', '2', 'a', '-w', 'json']);
+  await same(['watch', '--rev', '2', 'a', '-w', 'protobuf']);
+});
+
+test('endpoint, member, alarm, defrag, move-leader', async () => {
+  for (const words of [
+    ['endpoint', 'hashkv'],
+    ['member', 'list'],
+    ['alarm', 'list'],
+    ['alarm', 'disarm'],
+  ]) {
+    await sameInEveryFormat(words);
+    await sameInEveryFormat(['--hex', ...words]);
+  }
+  for (const format of ['simple', 'json', 'fields', 'protobuf']) {
+    await same(['-w', format, 'endpoint', 'health']);
+    await same(['-w', format, 'endpoint', 'status']);
+  }
+  // Durations and sizes make columns of other widths.
+  for (const words of [
+    ['endpoint', 'health'],
+    ['endpoint', 'status'],
+  ]) {
+    const [theirs, ours] = await onBoth(['-w', 'table', ...words]);
+    const cells = (side: Side, result: Result): string =>
+      masked(side, result.stdout.toString()).replace(/─+/g, '─').replace(/ +/g, ' ');
+    assert.equal(cells(sides[1], ours), cells(sides[0], theirs));
+  }
+  await sameLines(
+    [
+      'endpoint hashkv --rev 10 -w json',
+      'endpoint hashkv --rev 99999',
+      'member list --consistency s',
+      'member list --consistency x',
+      'mem li',
+      'defrag',
+      'defrag -w table',
+      'move-leader 1',
+      'move-leader zz',
+      'move-leader',
+      'alarm list x',
+      'endpoint',
+      'version',
+    ].filter((line) => line !== 'endpoint' && line !== 'version'),
+  );
+});
+
+test('snapshot save', async () => {
+  await same(['snapshot', 'save', 'FILE']);
+  const file = join(scratch, 'keelsonctl');
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.equal(statSync(file).size % 512, 32);
+  const status = await runProgram(peerBinary('etcdutl'), ['snapshot', 'status', file, '-w', 'json']);
+  assert.equal(status.code, 0, status.stderr);
+  // The two members hold the same; their consistent index and sizes may differ by what came between.
+  const theirs = await runProgram(peerBinary('etcdutl'), [
+    'snapshot',
+    'status',
+    join(scratch, 'etcdctl'),
+    '-w',
+    'json',
+  ]);
+  const read = (result: Result): unknown[] => {
+    const value = JSON.parse(result.stdout.toString()) as Record<string, unknown>;
+    return [value['revision'], value['totalKey'], value['version']];
+  };
+  assert.deepEqual(read(status), read(theirs));
+  assert.ok(readFileSync(file).subarray(16, 20).equals(Buffer.from('edda0ced', 'hex')), 'not a bbolt file');
+  await same(['snapshot', 'save']);
+  await same(['snapshot', 'save', '/nonexistent/directory/file']);
+});
+
+test('words and flags that make no sense', async () => {
+  await sameLines([
+    'foo',
+    'get',
+    'get a b c --prefix',
+    'get a b --from-key',
+    'get a --prefix --from-key',
+    'get a --keys-only --count-only',
+    'get a --count-only',
+    'get a -w json --print-value-only',
+    'get a --order x',
+    'get a --sort-by x',
+    'get a --consistency x',
+    'get a --min-mod-rev 5 --max-mod-rev 4',
+    'get a --min-create-rev 5 --max-create-rev 4',
+    'get a --foo',
+    'get a -x',
+    'get --limit',
+    'get a --limit=abc',
+    'get a --limit=99999999999999999999',
+    'get a --prefix=maybe',
+    'get a ---',
+    'get a --=x',
+    'get a -w',
+    'get a -w nonsense',
+    'get a --dial-timeout 5',
+    'get a --dial-timeout x',
+    'get a --cert=',
+    'put',
+    'put a b --ignore-value',
+    'put a b --lease zz',
+    'put a -1',
+    'del',
+    'del a b c',
+    'del a b --prefix',
+    'del --prefix --from-key a',
+    'get  ',
+    'put  x',
+    'ge a',
+    'li',
+  ]);
+});
+
+test('the environment', async () => {
+  await same(['get', 'b'], { env: { ETCDCTL_WRITE_OUT: 'json', ETCDCTL_API: '3' } });
+  await same(['get', 'b'], { env: { ETCDCTL_HEX: 'true' } });
+  await same(['get', 'b'], { env: { ETCDCTL_COMMAND_TIMEOUT: 'nonsense' } });
+  await same(['get', 'b', '-w', 'json'], { env: { ETCDCTL_WRITE_OUT: 'simple' } });
+  await same(['get', 'b'], { env: { ETCDCTL_ENDPOINTS: '127.0.0.1:1' } });
+  await same(['get'], { env: { ETCDCTL_ENDPOINTS: '127.0.0.1:1' } });
+  const [, own] = sides;
+  const run = (env: Record<string, string>): Promise<Result> =>
+    runProgram(keelsonctl, ['get', 'c', '-w', 'fields'], { env });
+  const theirs = await run({ ETCDCTL_ENDPOINTS: own.member.endpoint });
+  const ours = await run({ KEELSONCTL_ENDPOINTS: own.member.endpoint, ETCDCTL_ENDPOINTS: '127.0.0.1:1' });
+  assert.deepEqual([ours.code, ours.stdout.toString()], [0, theirs.stdout.toString()]);
+});
+
+test('an endpoint that nobody serves', async () => {
+  const dead = ['--endpoints', '127.0.0.1:1', '--command-timeout', '700ms'];
+  for (const words of [
+    ['get', 'a'],
+    ['put', 'a', 'b'],
+    ['endpoint', 'health'],
+    ['endpoint', 'health', '-w', 'json'],
+    ['endpoint', 'status', '-w', 'json'],
+    ['endpoint', 'status', '-w', 'table'],
+    ['endpoint', 'hashkv'],
+    ['defrag'],
+    ['member', 'list'],
+  ]) {
+    const [theirs, ours] = await Promise.all(sides.map((side) => runProgram(side.file, [...dead, ...words])));
+    assert.equal(masked(sides[1], ours!.stdout), masked(sides[0], theirs!.stdout), words.join(' '));
+    assert.equal(ours!.code, theirs!.code, words.join(' '));
+    assert.deepEqual(plainErrors(sides[1], ours!.stderr), plainErrors(sides[0], theirs!.stderr));
+  }
+  // A second endpoint that lives takes over.
+  await same([...dead, 'get', 'c']);
+  await same([...dead, 'endpoint', 'health', '-w', 'simple']);
+});
+
+test('authentication', async () => {
+  const [first] = sides;
+  for (const side of sides) {
+    for (const line of ['user add root:pw', 'role add root', 'user grant-role root root', 'auth enable']) {
+      const words = ['--endpoints', side.member.endpoint, ...line.split(' ')];
+      const { code, stderr } = await runProgram(first.file, words);
+      assert.equal(code, 0, stderr);
+    }
+  }
+  await sameLines(['get b', 'get b --user root:pw', 'get b --user root --password pw', 'put b c --user root:wrong']);
+  await sameLines(['endpoint status', 'member list --user root:pw', 'watch b --rev 99 --user root:wrong']);
+});

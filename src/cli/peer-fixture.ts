@@ -1,0 +1,110 @@
+// For the peer tests of the command line: real etcds that are alike to the last id, and programs run on them. Two members with
+// the same name, token and advertised URLs have the same cluster and member ids and go through the same raft indexes, so that the
+// same command lines must print the same bytes on both.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const binaries: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
+export const keelsonctl: string = fileURLToPath(new URL('../../bin/keelsonctl', import.meta.url));
+export const keelsonutl: string = fileURLToPath(new URL('../../bin/keelsonutl', import.meta.url));
+
+export function peerBinary(name: string): string {
+  const file = join(binaries, name);
+  assert.ok(existsSync(file), `${file} is missing: \`make test-peers\` builds it`);
+  return file;
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const address = server.address();
+  assert.ok(address !== null && typeof address === 'object');
+  await new Promise((resolve) => server.close(resolve));
+  return address.port;
+}
+
+export interface Member {
+  readonly endpoint: string;
+  readonly process: ChildProcess;
+}
+
+/** Never dialed: a lone member does not talk to itself. */
+const peerUrl = 'http://127.0.0.1:23801';
+
+export async function startEtcd(dataDir: string, ...extra: string[]): Promise<Member> {
+  const clientUrl = `http://127.0.0.1:${await freePort()}`;
+  const listenPeer = `http://127.0.0.1:${await freePort()}`;
+  const child = spawn(
+    peerBinary('etcd'),
+    [
+      `--data-dir=${dataDir}`,
+      `--listen-client-urls=${clientUrl}`,
+      '--advertise-client-urls=http://127.0.0.1:23791',
+      `--listen-peer-urls=${listenPeer}`,
+      `--initial-advertise-peer-urls=${peerUrl}`,
+      `--initial-cluster=default=${peerUrl}`,
+      ...extra,
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  let log = '';
+  await new Promise<void>((resolve, reject) => {
+    child.stderr.on('data', (chunk: Buffer) => {
+      log += chunk.toString();
+      if (log.includes('ready to serve client requests')) resolve();
+    });
+    child.once('exit', (code) => reject(new Error(`etcd ended with ${code}: ${log}`)));
+  });
+  const endpoint = clientUrl.slice('http://'.length);
+  await untilVersioned(endpoint);
+  return { endpoint, process: child };
+}
+
+/** The cluster version is set a moment after the start, by an entry of its own. */
+async function untilVersioned(endpoint: string): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const response = await fetch(`http://${endpoint}/version`);
+    const version = (await response.json()) as { storage?: string };
+    if (version.storage?.startsWith('3.7') === true) return;
+    await sleep(50);
+  }
+  throw new Error('etcd has not set its storage version');
+}
+
+export interface Result {
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly stdin?: string | Buffer | undefined;
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Ended by SIGTERM after this long (a watch); the code is then null. */
+  readonly endAfterMs?: number | undefined;
+}
+
+export async function runProgram(file: string, words: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const child = spawn(file, words, { env: { PATH: process.env['PATH'] ?? '', ...options.env } });
+  const stdout: Buffer[] = [];
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  // A program that does not read its input ends before it is written.
+  child.stdin.on('error', () => {});
+  if (options.endAfterMs === undefined) child.stdin.end(options.stdin ?? '');
+  else if (options.stdin !== undefined) child.stdin.write(options.stdin);
+  const timer = setTimeout(() => child.kill('SIGTERM'), options.endAfterMs ?? 20_000);
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  clearTimeout(timer);
+  return { code, stdout: Buffer.concat(stdout), stderr };
+}

@@ -1,0 +1,191 @@
+// Goal: the process behaves as supervisors, scripts and test frameworks expect (LESSONS.md, "What programs expect of the
+// process"): signals, exit codes, the version, its environment, its log lines. Method: the real launcher, as they start it.
+
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CrashRun } from './support/crash-run.ts';
+import { EtcdClient, everything, expectOk } from './support/etcd-client.ts';
+import {
+  childrenOf,
+  type LogLine,
+  removeDirectory,
+  ServerProcess,
+  temporaryDirectory,
+} from './support/server-process.ts';
+
+const exitMsMax = 1500;
+const DATA_DIR_IN_USE = 14;
+
+let directory: string;
+beforeEach(() => {
+  directory = temporaryDirectory('signals');
+});
+afterEach(() => removeDirectory(directory));
+
+/** Sends the signal; how it ended and after how long. */
+async function timedStop(server: ServerProcess, signal: NodeJS.Signals): Promise<{ code: number | null; ms: number }> {
+  const started = performance.now();
+  const exit = await server.stop(signal);
+  return { code: exit.code, ms: performance.now() - started };
+}
+
+/** What holds for the whole output of a server that met nothing unusual. */
+function assertOrderlyLog(server: ServerProcess): void {
+  const lines: LogLine[] = server.logLines();
+  assert.equal(lines.filter((line) => line.msg === 'ready to serve client requests').length, 1);
+  assert.equal(server.output.split('ready to serve client requests').length, 2, 'exactly one line says ready');
+  for (const stream of [server.stdout, server.stderr]) {
+    for (const text of stream.split('\n').slice(0, -1)) assert.ok(text.startsWith('{'), `not a JSON line: ${text}`);
+    assert.ok(!stream.includes('\u001b'), 'no colours');
+  }
+  for (const line of lines) {
+    assert.ok(['debug', 'info', 'warn'].includes(line.level), JSON.stringify(line));
+    assert.match(line.ts, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d{4})$/);
+    assert.ok(typeof line.caller === 'string' && line.caller !== '', JSON.stringify(line));
+    assert.ok(typeof line.msg === 'string' && line.msg !== '', JSON.stringify(line));
+  }
+}
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal} under load: exits 0 within ${exitMsMax} ms, all acknowledged data is on disk`, async () => {
+    const run = new CrashRun(signal === 'SIGTERM' ? 11 : 12);
+    try {
+      let stopped = { code: -1 as number | null, ms: 0 };
+      const strike = async (server: ServerProcess): Promise<void> => {
+        await sleep(400);
+        stopped = await timedStop(server, signal);
+        assertOrderlyLog(server);
+        assert.equal(
+          server.logLine('received signal; shutting down')?.['signal'],
+          signal === 'SIGTERM' ? 'terminated' : 'interrupt',
+        );
+      };
+      await run.round({ strike, deadStarts: 0, load: { inFlight: 20, valueBytesMax: 3000 } });
+      assert.equal(stopped.code, 0);
+      assert.ok(stopped.ms < exitMsMax, `took ${stopped.ms} ms`);
+    } finally {
+      run.end();
+    }
+  });
+
+  test(`${signal} with open watch streams and idle connections: exits 0 within ${exitMsMax} ms`, async () => {
+    const server = ServerProcess.start({ dataDir: directory });
+    const address = await server.whenReady();
+    const clients = Array.from({ length: 4 }, () => new EtcdClient(address));
+    const ends = clients.map((client) => {
+      const stream = client.watch(() => {});
+      stream.send({ createRequest: everything });
+      return stream.ended;
+    });
+    const key = Buffer.from('k');
+    for (const client of clients) expectOk(await client.put({ key, value: Buffer.from('v') }));
+    const { code, ms } = await timedStop(server, signal);
+    assert.equal(code, 0);
+    assert.ok(ms < exitMsMax, `took ${ms} ms`);
+    for (const end of await Promise.all(ends))
+      assert.equal(end.code, 14, `a watch ended with ${end.code} ${end.message}`);
+    for (const client of clients) client.close();
+    assertOrderlyLog(server);
+    const again = ServerProcess.start({ dataDir: directory });
+    const client = new EtcdClient(await again.whenReady());
+    const { kvs, header } = expectOk(await client.range({ key }));
+    assert.deepEqual([kvs[0]?.version, header?.revision], [4, 5]);
+    client.close();
+    await again.stop('SIGKILL');
+  });
+}
+
+test('a second signal and a signal during the start end it too', async () => {
+  const server = ServerProcess.start({ dataDir: directory });
+  await server.whenReady();
+  server.child.kill('SIGTERM');
+  const { code, ms } = await timedStop(server, 'SIGTERM');
+  assert.equal(code, 0);
+  assert.ok(ms < exitMsMax, `took ${ms} ms`);
+  for (const delayMs of [0, 60, 120, 200]) {
+    const starting = ServerProcess.start({ dataDir: directory });
+    await sleep(delayMs);
+    // Before its handlers are there, the system's default ends it: also an end.
+    const exit = await starting.stop('SIGTERM');
+    assert.ok(exit.code === 0 || exit.signal === 'SIGTERM', JSON.stringify(exit) + starting.output);
+  }
+  const last = ServerProcess.start({ dataDir: directory });
+  await last.whenReady();
+  assert.equal((await last.stop('SIGTERM')).code, 0);
+});
+
+test('a second instance on the same data directory fails, the first goes on', async () => {
+  const first = ServerProcess.start({ dataDir: directory });
+  const client = new EtcdClient(await first.whenReady());
+  const second = ServerProcess.start({ dataDir: directory });
+  assert.deepEqual(await second.exited, { code: DATA_DIR_IN_USE, signal: null }, second.output);
+  const fatal = second.fatalLine();
+  assert.match(fatal?.msg ?? '', /in use by another process/);
+  assert.ok(fatal?.msg.includes(directory), 'names the directory');
+  assert.equal(fatal?.['exit-code'], DATA_DIR_IN_USE);
+  expectOk(await client.put({ key: Buffer.from('k'), value: Buffer.from('v') }));
+  client.close();
+  // A killed one holds nothing: the next start gets the directory at once.
+  await first.stop('SIGKILL');
+  const third = ServerProcess.start({ dataDir: directory });
+  await third.whenReady();
+  assert.equal((await third.stop('SIGTERM')).code, 0);
+});
+
+test('a port that is taken: clear message, exit 1, nothing damaged', async () => {
+  const first = ServerProcess.start({ dataDir: directory });
+  const address = await first.whenReady();
+  const other = path.join(directory, 'other');
+  const flags = [`--listen-client-urls=http://${address}`];
+  const second = ServerProcess.start({ dataDir: other, flags });
+  const exit = await second.exited;
+  assert.equal(exit.code, 1);
+  assert.match(second.output, /EADDRINUSE|address already in use/);
+  assert.ok(second.output.includes(address), 'names the address');
+  assert.equal(second.logLine('ready to serve client requests'), undefined);
+  assert.equal((await first.stop('SIGTERM')).code, 0);
+});
+
+test('--version is fast and says etcd Version: 3.7.x', async () => {
+  const started = performance.now();
+  const version = ServerProcess.run(['--version']);
+  assert.deepEqual(await version.exited, { code: 0, signal: null });
+  const ms = performance.now() - started;
+  assert.match(version.stdout, /^etcd Version: 3\.7\.\d+$/m);
+  assert.equal(version.stderr, '');
+  // Against a machine under load; 0.1 s when it is idle.
+  assert.ok(ms < 3000, `took ${ms} ms`);
+});
+
+test('an almost empty environment, an existing empty data directory of mode 0700, no child that outlives it', async () => {
+  const dataDir = path.join(directory, 'data');
+  mkdirSync(dataDir);
+  chmodSync(dataDir, 0o700);
+  // ServerProcess gives the server PATH alone: nothing of the environment of this test.
+  const server = ServerProcess.start({ dataDir, env: { ETCD_SNAPSHOT_COUNT: '5000' } });
+  const address = await server.whenReady();
+  const client = new EtcdClient(address);
+  assert.equal(expectOk(await client.status()).version.startsWith('3.7.'), true);
+  client.close();
+  const children = childrenOf(server.pid);
+  assert.deepEqual(children, [], 'the launcher has become the server, which has threads alone');
+  assert.equal(statSync(dataDir).mode & 0o777, 0o700);
+  assert.equal((await server.stop('SIGTERM')).code, 0);
+  assertOrderlyLog(server);
+  assert.deepEqual(childrenOf(server.pid), []);
+});
+
+test('output closed by its reader does not stop the server', async () => {
+  const server = ServerProcess.start({ dataDir: directory });
+  const client = new EtcdClient(await server.whenReady());
+  server.child.stdout?.destroy();
+  server.child.stderr?.destroy();
+  // Lines that cannot be written any more: a defragmentation logs two.
+  expectOk(await client.defragment());
+  expectOk(await client.put({ key: Buffer.from('k'), value: Buffer.from('v') }));
+  client.close();
+  assert.equal((await server.stop('SIGTERM')).code, 0);
+});
