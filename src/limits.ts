@@ -368,6 +368,8 @@ export const readCatchUpMs = 1000;
 
 /** Keys in a RangeStream's first chunk (etcd's number): the first keys arrive at once. */
 export const rangeStreamChunkKeysFirst = 10;
+/** Events up to this size are copied into each watcher's answer; larger ones are shared by reference until they are sent. */
+export const watchCopyBytesMax: number = 16 * 1024;
 /** A blob of the Snapshot stream (etcd's number). */
 export const snapshotBlobBytes: number = 32 * 1024;
 

@@ -9,9 +9,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { KubeApiServer } from './kube-apiserver.ts';
-import { describeAnswer, inParallel, type KubeClient, type KubeList, type Watch } from './kube-client.ts';
+import { describeAnswer, inParallel, type KubeClient, type Watch } from './kube-client.ts';
+import { compareViews, identities } from './object-views.ts';
 import { Program, peerBinaries, scratchFolder, sleep, until } from './program.ts';
 import { Store, sumOf } from './store.ts';
+import { defineWidgets, widgetsIn } from './widget.ts';
 import { type Kind, WriteLoad } from './write-load.ts';
 
 const NAMESPACE = 'load';
@@ -19,11 +21,12 @@ const CORE = `/api/v1/namespaces/${NAMESPACE}`;
 const PODS = `${CORE}/pods`;
 const CONFIG_MAPS = `${CORE}/configmaps`;
 const EVENTS = `${CORE}/events`;
-const WIDGETS = `/apis/keelson.test/v1/namespaces/${NAMESPACE}/widgets`;
 const COUNT = { configMaps: 2000, pods: 1500, events: 1000, widgets: 300 };
 const WIDTH = 32;
 const PAGE = 500;
 const EVENT_TTL_S = 45;
+const widgetKind = widgetsIn(NAMESPACE);
+const WIDGETS = widgetKind.path;
 
 const podKind: Kind = {
   path: PODS,
@@ -47,36 +50,6 @@ const eventBody = (name: string): object => ({
   message: name,
   type: 'Normal',
 });
-const widgetDefinition = {
-  apiVersion: 'apiextensions.k8s.io/v1',
-  kind: 'CustomResourceDefinition',
-  metadata: { name: 'widgets.keelson.test' },
-  spec: {
-    group: 'keelson.test',
-    scope: 'Namespaced',
-    names: { plural: 'widgets', singular: 'widget', kind: 'Widget' },
-    versions: [
-      {
-        name: 'v1',
-        served: true,
-        storage: true,
-        schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
-      },
-    ],
-  },
-};
-const widgetKind: Kind = {
-  path: WIDGETS,
-  body: (name) => ({ apiVersion: 'keelson.test/v1', kind: 'Widget', metadata: { name }, spec: { size: 3 } }),
-};
-
-/** `name@revision` of each object, sorted: what two views of the same state must have in common. */
-function identities(lists: readonly KubeList[]): string[] {
-  return lists
-    .flatMap((list) => list.items.map(({ metadata }) => `${metadata.name}@${metadata.resourceVersion}`))
-    .sort();
-}
-
 interface Line {
   readonly type: string;
   readonly key: string;
@@ -110,23 +83,10 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 }, () => {
       splitOutput: true,
     });
 
-  /** The cache, a consistent list and the store itself say the same of a resource. */
-  const compareViews = async (what: string, path: string, registryPrefix: string): Promise<number> => {
-    const consistent = await client.list(path);
-    const cached = await client.list(path, { resourceVersion: '0' });
-    const stored = (await store.keys(registryPrefix)).map(
-      ({ key, modRevision }) => `${key.split('/').at(-1)}@${modRevision}`,
-    );
-    const names = identities([consistent]);
-    assert.deepEqual(identities([cached]), names, `${what}: cache against consistent list`);
-    assert.deepEqual(stored.sort(), names, `${what}: store against consistent list`);
-    return names.length;
-  };
-
   const compareAll = async (): Promise<void> => {
-    await compareViews('pods', '/api/v1/pods', '/registry/pods/');
-    await compareViews('configmaps', CONFIG_MAPS, `/registry/configmaps/${NAMESPACE}/`);
-    await compareViews('widgets', WIDGETS, `/registry/keelson.test/widgets/`);
+    await compareViews(client, store, '/api/v1/pods', '/registry/pods/');
+    await compareViews(client, store, CONFIG_MAPS, `/registry/configmaps/${NAMESPACE}/`);
+    await compareViews(client, store, WIDGETS, `/registry/keelson.test/widgets/`);
   };
 
   before(async () => {
@@ -167,8 +127,7 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 }, () => {
       client.object('POST', CONFIG_MAPS, configMapKind.body(`map-${i}`)),
     );
     await inParallel(COUNT.pods, WIDTH, (i) => client.object('POST', PODS, podKind.body(`pod-${i}`)));
-    await client.object('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', widgetDefinition);
-    await until('the CRD is served', 30_000, async () => (await client.send('GET', WIDGETS)).status === 200);
+    await defineWidgets(client, widgetKind);
     await inParallel(COUNT.widgets, WIDTH, (i) => client.object('POST', WIDGETS, widgetKind.body(`widget-${i}`)));
     // Last, because they begin to expire.
     await inParallel(COUNT.events, WIDTH, (i) => client.object('POST', EVENTS, eventBody(`event-${i}`)));

@@ -59,6 +59,11 @@ export class KubeClient {
     this.#token = token;
   }
 
+  /** The same user at another API server. */
+  at(port: number): KubeClient {
+    return new KubeClient(port, this.#token);
+  }
+
   send(method: string, path: string, body?: unknown, contentType: string = 'application/json'): Promise<Answer> {
     return new Promise((resolve) => {
       const headers = {

@@ -72,7 +72,7 @@ describe('the quota under kube-apiserver', { timeout: 300_000 }, () => {
     assert.ok(created.length > most / 8, `full after ${created.length} objects`);
     assert.ok(dbSize > QUOTA_BYTES * 0.9 && dbSize < QUOTA_BYTES * 1.5, `size ${dbSize}`);
 
-    assert.match(await store.ctl('alarm', 'list'), /^memberID:\d+ alarm:NOSPACE\s*$/);
+    assert.match(await store.ctl('alarm', 'list'), /^memberID:\d+ +alarm:NOSPACE\s*$/);
     await assert.rejects(store.ctl('put', 'a', 'b'), new RegExp(`Error: ${NO_SPACE}`));
     await assert.rejects(store.ctl('lease', 'grant', '60'), new RegExp(`Error: ${NO_SPACE}`));
     const { errors } = await status();

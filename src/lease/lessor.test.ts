@@ -219,6 +219,10 @@ test('renewals of an expired lease wait for its revoke, or for the loss of the l
   assert.equal(bench.lessor.isExpired(b), false, 'a new primary gives it its time again');
   bench.nowMs += 2_000;
   assert.deepEqual(bench.lessor.takeExpired(), [b]);
+  bench.lessor.demote();
+  bench.lessor.promote(0);
+  bench.lessor.revoked(b);
+  assert.equal(bench.counters.expired, 1, "a revoke after that is the client's, not an expiry");
 });
 
 test('keys: attached, detached, moved to another lease; sorted by their bytes', () => {

@@ -41,6 +41,8 @@ export class Watcher {
   /** The next revision it has not been given. Never moves backward (etcd#15271, #20221). */
   minRevision: number;
   state: WatcherState = WatcherState.gone;
+  /** The sink's own record of this watcher. */
+  attachment: object | null = null;
   /** Where it is while synced. */
   group: WatchGroup | null = null;
   /** Events found for it in the running catch-up slice. */

@@ -111,11 +111,9 @@ function touchedBy(ops: readonly RequestOp[]): Touched | null {
     const success = touchedBy(op.success);
     const failure = touchedBy(op.failure);
     if (success === null || failure === null) return null;
-    for (const key of success.puts) if (puts.has(key) || isDeleted(deletes, key)) return null;
     // The two branches exclude each other: only a key from outside of both is a duplicate.
-    for (const key of failure.puts) {
-      if ((puts.has(key) && !success.puts.has(key)) || isDeleted(deletes, key)) return null;
-    }
+    for (const key of success.puts) if (puts.has(key) || isDeleted(deletes, key)) return null;
+    for (const key of failure.puts) if (puts.has(key) || isDeleted(deletes, key)) return null;
     for (const key of success.puts) puts.add(key);
     for (const key of failure.puts) puts.add(key);
     deletes.push(...success.deletes, ...failure.deletes);

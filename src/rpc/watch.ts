@@ -5,6 +5,7 @@
 import { failpoint } from '../base/failpoint.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
+import { watchCopyBytesMax } from '../limits.ts';
 import type { Watcher, WatchSink } from '../mvcc/watcher.ts';
 import { FilterType, type WatchCreateRequest, WatchRequest } from '../proto/etcdserverpb.ts';
 import { decode, type Message } from '../proto/message.ts';
@@ -12,7 +13,7 @@ import { etcdErrors } from '../proto/rpctypes.ts';
 import { Reader } from '../proto/wire.ts';
 import type { Member } from '../server/member.ts';
 import { failMalformed } from './answer.ts';
-import { WatchResponseEncoder } from './watch-response.ts';
+import { WatchResponseEncoder, watchIdField } from './watch-response.ts';
 
 const INVALID_WATCH_ID = -1n;
 const FROM_FIRST_KEY = Buffer.from([0]);
@@ -55,6 +56,8 @@ class WatchHandler implements StreamHandler {
 
 interface Watched {
   readonly watcher: Watcher;
+  /** Its id as a response carries it. */
+  readonly idField: Buffer;
   readonly fragment: boolean;
   readonly progressNotify: boolean;
   /** No event since the last progress tick: a notification is due at the next. */
@@ -133,7 +136,9 @@ class WatchStream implements WatchSink {
     });
     const { fragment, progressNotify } = request;
     // A watcher created between two ticks waits for the second: etcd marks it due at once.
-    this.watched.set(id, { watcher, fragment, progressNotify, isQuiet: true });
+    const watched = { watcher, idField: watchIdField(id), fragment, progressNotify, isQuiet: true };
+    watcher.attachment = watched;
+    this.watched.set(id, watched);
     if (progressNotify) this.startProgressTimer();
     this.member.wake();
   }
@@ -201,30 +206,34 @@ class WatchStream implements WatchSink {
 
   sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
     failpoint('beforeSendWatchResponse');
-    const watched = this.watched.get(watcher.id);
-    if (watched === undefined) return;
+    const watched = watcher.attachment as Watched;
     watched.isQuiet = false;
     if (watched.fragment && end - start >= this.options.fragmentBytes) {
-      this.sendFragments(watcher, revision, body, start, end);
+      this.sendFragments(watched, revision, body, start, end);
       return;
     }
-    this.sendPart(watcher, revision, body, start, end, false);
+    if (end - start > watchCopyBytesMax) {
+      this.sendPart(watched, revision, body, start, end, false);
+      return;
+    }
+    const { bytes, length } = this.encoder.events(revision, watched.idField, body, start, end);
+    if (!this.call.send(bytes, 0, length)) this.isBlocked = true;
   }
 
   private sendPart(
-    watcher: Watcher,
+    watched: Watched,
     revision: number,
     body: Buffer,
     start: number,
     end: number,
     hasMore: boolean,
   ): void {
-    const head = this.encoder.eventsHead(revision, watcher.id, hasMore);
+    const head = this.encoder.eventsHead(revision, watched.idField, hasMore);
     if (!this.call.sendParts([head, body.subarray(start, end)])) this.isBlocked = true;
   }
 
   /** Splits between events, each part below the bound unless one event alone is above it. */
-  private sendFragments(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
+  private sendFragments(watched: Watched, revision: number, body: Buffer, start: number, end: number): void {
     const reader = new Reader();
     reader.reset(body, start, end);
     let partStart = start;
@@ -232,12 +241,12 @@ class WatchStream implements WatchSink {
     while (reader.readTag()) {
       reader.readBytes();
       if (reader.bytesEnd - partStart >= this.options.fragmentBytes && previousEnd > partStart) {
-        this.sendPart(watcher, revision, body, partStart, previousEnd, true);
+        this.sendPart(watched, revision, body, partStart, previousEnd, true);
         partStart = previousEnd;
       }
       previousEnd = reader.bytesEnd;
     }
-    this.sendPart(watcher, revision, body, partStart, end, false);
+    this.sendPart(watched, revision, body, partStart, end, false);
   }
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {

@@ -82,9 +82,14 @@ export class ModelStorage implements Storage {
     return true;
   }
 
+  /** Ends the views on table rows that were given out: any look into a table may do that, the index's too. */
+  clobber(): void {
+    this.tableScratch.fill(GUARD, 0, 4096);
+  }
+
   private readIntoScratch(row: Row, out: RowRef): void {
     checkGuards(row);
-    this.tableScratch.fill(GUARD, 0, 4096);
+    this.clobber();
     const byteCount = row.memory.copy(this.tableScratch, 7, GUARD_BYTES, row.memory.length - GUARD_BYTES);
     out.buffer = this.tableScratch;
     out.start = 7;
@@ -140,6 +145,7 @@ class ModelIndex implements KeyIndexView {
 
   /** Into `out` the newest change up to the revision; what the interface does not promise for an older one is garbage. */
   private fill(changes: readonly Change[] | undefined, atRevision: number, out: KeyState): boolean {
+    this.storage.clobber();
     const change = changes?.findLast(({ main }) => main <= atRevision);
     const isNewest = change !== undefined && change === changes!.at(-1);
     out.main = change?.main ?? 0;
