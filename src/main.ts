@@ -1,12 +1,14 @@
 // The process: flags → object graph → listen, signals, exit codes. Everything that it builds is described where it is defined.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { Admin } from './admin/admin.ts';
 import { memberSource } from './admin/member-source.ts';
 import { ExitCode, FatalError } from './base/fatal.ts';
 import { loadConfig } from './config/load.ts';
 import type { MemberUrl } from './config/member-url.ts';
 import type { LogConfig, ServerConfig } from './config/server-config.ts';
+import { startingFields, startingMessage } from './config/starting-message.ts';
 import { etcdVersion, keelsonVersion } from './config/version.ts';
 import type { HttpHandler } from './grpc/http-exchange.ts';
 import type { CallObserver } from './grpc/observer.ts';
@@ -96,6 +98,13 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   const grpc = newGrpcServer(config, router, metrics, (request, body, respond) =>
     onHttpRequest(request, body, respond),
   );
+  const runtime = {
+    nodeVersion: process.version,
+    platform: process.platform,
+    arch: process.arch,
+    cpuCount: cpus().length,
+  };
+  logger.info(CALLER, startingMessage, startingFields(config, runtime, existsSync(`${config.dataDir}/member`)));
   const leases = leaseCounters(metrics);
   const member = openMember({
     config,

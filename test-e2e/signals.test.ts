@@ -10,6 +10,7 @@ import { CrashRun } from './support/crash-run.ts';
 import { EtcdClient, everything, expectOk } from './support/etcd-client.ts';
 import {
   childrenOf,
+  freePort,
   type LogLine,
   removeDirectory,
   ServerProcess,
@@ -133,6 +134,33 @@ test('a second instance on the same data directory fails, the first goes on', as
   const third = ServerProcess.start({ dataDir: directory });
   await third.whenReady();
   assert.equal((await third.stop('SIGTERM')).code, 0);
+});
+
+test('a second instance leaves the work of the first alone, with another WAL directory too', async () => {
+  const port = await freePort();
+  const first = ServerProcess.start({ dataDir: directory, env: { GOFAIL_HTTP: `127.0.0.1:${port}` } });
+  const client = new EtcdClient(await first.whenReady());
+  const key = Buffer.from('k');
+  for (let i = 0; i < 20; i++) expectOk(await client.put({ key, value: Buffer.alloc(1000, i) }));
+  // A defragmentation that stands between its copy and the rename when the second one looks around.
+  await fetch(`http://127.0.0.1:${port}/defragBeforeRename`, { method: 'PUT', body: 'sleep(1500)' });
+  const defragmented = client.defragment();
+  await sleep(300);
+  for (const walDir of [undefined, path.join(directory, 'other-wal')]) {
+    const second = ServerProcess.start({ dataDir: directory, ...(walDir === undefined ? {} : { walDir }) });
+    assert.deepEqual(await second.exited, { code: DATA_DIR_IN_USE, signal: null }, second.output);
+    assert.match(second.fatalLine()?.msg ?? '', /in use by another process/);
+  }
+  expectOk(await defragmented);
+  expectOk(await client.put({ key, value: Buffer.alloc(1000) }));
+  client.close();
+  assert.equal(first.exit, null);
+  assert.equal((await first.stop('SIGTERM')).code, 0);
+  const again = ServerProcess.start({ dataDir: directory });
+  const reader = new EtcdClient(await again.whenReady());
+  assert.equal(expectOk(await reader.range({ key })).kvs[0]?.version, 21);
+  reader.close();
+  await again.stop('SIGKILL');
 });
 
 test('a port that is taken: clear message, exit 1, nothing damaged', async () => {

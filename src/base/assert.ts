@@ -9,8 +9,3 @@ export class AssertionError extends Error {
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }
-
-/** For the branch that a complete switch never takes. */
-export function unreachable(value: never, message: string): never {
-  throw new AssertionError(`${message}: ${String(value)}`);
-}

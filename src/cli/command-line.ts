@@ -28,7 +28,7 @@ export type Reading = { readonly words: readonly string[] } | { readonly help: C
 export function readCommandLine(program: Command, argumentWords: readonly string[]): Reading {
   const { command, rest } = findCommand(program, argumentWords);
   const path = pathOf(command, program);
-  if (command === program && rest.words[0] === 'help') return { help: helpTopic(program, rest.words.slice(1)) };
+  if (command.parent === program && command.name() === 'help') return { help: helpTopic(program, rest.words) };
   const { flags, words, isHelp } = readFlags(command, rest.all);
   if (isHelp) return { help: command };
   if (command.commands.length > 0) {

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { etcdErrors } from '../proto/rpctypes.ts';
-import { type BucketStore, Cluster, hexId, type Member, memberFromJson, memberToJson } from './cluster.ts';
+import { decodeMember, encodeMember } from '../snapshot/schema.ts';
+import { type BucketStore, Cluster, hexId, type Member } from './cluster.ts';
 
 class MapBuckets implements BucketStore {
   readonly buckets = new Map<string, Map<string, string>>();
@@ -38,20 +39,20 @@ const first = member(0x8e9e05c52164694dn, 'http://10.0.0.1:2380', {
 
 test('a member as Go writes it', () => {
   assert.equal(
-    memberToJson(first),
+    encodeMember(first).toString(),
     '{"id":10276657743932975437,"peerURLs":["http://10.0.0.1:2380"],"name":"infra0",' +
       '"clientURLs":["http://10.0.0.1:2379","http://127.0.0.1:2379"]}',
   );
   const learner = member(2n ** 64n - 1n, 'http://a:1', { isLearner: true, name: '<a&b>\u2028"' });
   const text = '{"id":18446744073709551615,"peerURLs":["http://a:1"],"isLearner":true,';
-  assert.equal(memberToJson(learner), `${text}"name":"\\u003ca\\u0026b\\u003e\\u2028\\""}`);
-  for (const each of [first, learner, member(1n, 'x')]) assert.deepEqual(memberFromJson(memberToJson(each)), each);
+  assert.equal(encodeMember(learner).toString(), `${text}"name":"\\u003ca\\u0026b\\u003e\\u2028\\""}`);
+  for (const each of [first, learner, member(1n, 'x')]) assert.deepEqual(decodeMember(encodeMember(each)), each);
 });
 
 test('texts that are no member, and the fields that etcd leaves out', () => {
   for (const bad of ['', '{}', '{"id":1', '{"id":-1}', '[]', '{"id":"1"}'])
-    assert.equal(memberFromJson(bad), undefined);
-  assert.deepEqual(memberFromJson('{"id":7,"peerURLs":null}'), { ...member(7n, ''), peerUrls: [] });
+    assert.equal(decodeMember(Buffer.from(bad)), null);
+  assert.deepEqual(decodeMember(Buffer.from('{"id":7,"peerURLs":null}')), { ...member(7n, ''), peerUrls: [] });
 });
 
 test('changes are stored under the id in hex without padding, and recovered', () => {

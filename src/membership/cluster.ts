@@ -4,14 +4,19 @@
 
 import { assert } from '../base/assert.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import {
+  ClusterKey,
+  decodeMember,
+  decodeMemberKey,
+  encodeDowngrade,
+  encodeMember,
+  encodeMemberKey,
+  REMOVED_MEMBER,
+  type StoredMember,
+} from '../snapshot/schema.ts';
 
-export interface Member {
-  readonly id: bigint;
-  readonly peerUrls: readonly string[];
-  readonly isLearner: boolean;
-  readonly name: string;
-  readonly clientUrls: readonly string[];
-}
+/** A member as it is stored; ids are unsigned 64-bit numbers. */
+export type Member = StoredMember;
 
 /** One of etcd's small buckets. */
 export interface BucketStore {
@@ -20,46 +25,8 @@ export interface BucketStore {
   scan(bucket: string, visit: (key: Buffer, value: Buffer) => boolean): void;
 }
 
-const CLUSTER_VERSION_KEY = Buffer.from('clusterVersion');
-const DOWNGRADE_KEY = Buffer.from('downgrade');
-
 export function hexId(id: bigint): string {
   return id.toString(16);
-}
-
-/** Without leading zeros, as etcd writes it. */
-function memberKey(id: bigint): Buffer {
-  return Buffer.from(hexId(id));
-}
-
-/** JSON as Go's encoder writes it: the id is a number beyond 2^53, empty fields are left out, <, >, & and line ends escaped. */
-export function memberToJson(member: Member): string {
-  const parts = [`"id":${member.id}`, `"peerURLs":${JSON.stringify(member.peerUrls)}`];
-  if (member.isLearner) parts.push('"isLearner":true');
-  if (member.name !== '') parts.push(`"name":${JSON.stringify(member.name)}`);
-  if (member.clientUrls.length > 0) parts.push(`"clientURLs":${JSON.stringify(member.clientUrls)}`);
-  const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  return `{${parts.join(',')}}`.replace(/[<>&\u2028\u2029]/g, escaped);
-}
-
-/** Undefined when the text is no member; the id is taken from the text itself, whose digits JSON.parse would round. */
-export function memberFromJson(text: string): Member | undefined {
-  const idText = /"id":(\d+)/.exec(text)?.[1];
-  if (idText === undefined) return undefined;
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const fields = parsed as { peerURLs?: string[] | null; isLearner?: boolean; name?: string; clientURLs?: string[] };
-  return {
-    id: BigInt(idText),
-    peerUrls: fields.peerURLs ?? [],
-    isLearner: fields.isLearner ?? false,
-    name: fields.name ?? '',
-    clientUrls: fields.clientURLs ?? [],
-  };
 }
 
 export class Cluster {
@@ -79,17 +46,19 @@ export class Cluster {
   recover(): string | null {
     let damaged: string | null = null;
     this.buckets.scan('members', (key, value) => {
-      const member = memberFromJson(value.toString());
-      if (member === undefined) damaged = `members/${key.toString()}: ${value.toString()}`;
+      const member = decodeMember(value);
+      if (member === null) damaged = `members/${key.toString()}: ${value.toString()}`;
       else this.byId.set(member.id, member);
       return damaged === null;
     });
     this.buckets.scan('members_removed', (key) => {
-      this.removedIds.add(BigInt(`0x${key.toString()}`));
+      const id = decodeMemberKey(key);
+      if (id === null) damaged = `members_removed/${key.toString()}`;
+      else this.removedIds.add(id);
       return true;
     });
     this.buckets.scan('cluster', (key, value) => {
-      if (key.equals(CLUSTER_VERSION_KEY)) this.version = value.toString();
+      if (key.equals(ClusterKey.version)) this.version = value.toString();
       return true;
     });
     return damaged;
@@ -131,8 +100,8 @@ export class Cluster {
   remove(id: bigint): void {
     this.byId.delete(id);
     this.removedIds.add(id);
-    this.buckets.remove('members', memberKey(id));
-    this.buckets.put('members_removed', memberKey(id), Buffer.from('removed'));
+    this.buckets.remove('members', encodeMemberKey(id));
+    this.buckets.put('members_removed', encodeMemberKey(id), REMOVED_MEMBER);
   }
 
   /** Name and client URLs, published by the member itself; ignored for one that is gone. */
@@ -149,16 +118,15 @@ export class Cluster {
 
   setVersion(version: string): void {
     this.version = version;
-    this.buckets.put('cluster', CLUSTER_VERSION_KEY, Buffer.from(version));
+    this.buckets.put('cluster', ClusterKey.version, Buffer.from(version));
   }
 
   setDowngrade(enabled: boolean, targetVersion: string): void {
-    const text = `{"target-version":${JSON.stringify(targetVersion)},"enabled":${enabled}}`;
-    this.buckets.put('cluster', DOWNGRADE_KEY, Buffer.from(text));
+    this.buckets.put('cluster', ClusterKey.downgrade, encodeDowngrade({ isEnabled: enabled, targetVersion }));
   }
 
   private save(member: Member): void {
     this.byId.set(member.id, member);
-    this.buckets.put('members', memberKey(member.id), Buffer.from(memberToJson(member)));
+    this.buckets.put('members', encodeMemberKey(member.id), encodeMember(member));
   }
 }

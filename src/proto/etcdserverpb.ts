@@ -94,11 +94,6 @@ export const MemberAddRequest = {
   peerUrls: { no: 1, kind: 'string', repeated: true },
   isLearner: { no: 2, kind: 'bool' },
 } as const;
-export const MemberAddResponse = {
-  header: { no: 1, kind: ResponseHeader as typeof ResponseHeader },
-  member: { no: 2, kind: Member as typeof Member },
-  members: { no: 3, kind: Member as typeof Member, repeated: true },
-} as const;
 export const MemberIdRequest = { id: { no: 1, kind: 'uint64' } } as const;
 export const MemberUpdateRequest = {
   id: { no: 1, kind: 'uint64' },

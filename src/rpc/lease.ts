@@ -4,6 +4,7 @@ import { LEASE_COST_BYTES } from '../apply/quota.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
 import {
+  LeaseCheckpointRequest,
   LeaseGrantRequest,
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
@@ -13,7 +14,7 @@ import {
 } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode } from '../proto/message.ts';
-import { etcdErrors } from '../proto/rpctypes.ts';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
 
@@ -116,7 +117,25 @@ class KeepAliveHandler implements StreamHandler {
       else failWith(call, etcdErrors.leaderChanged);
     });
     if (waits) call.pauseReceive();
+    else if (lessor.renewalMustClear(lease)) this.clearThenRenew(call, request.id, answer);
     else answer(lessor.renew(request.id) ?? 0);
+  }
+
+  /** The remaining TTL of the last checkpoint goes first, through raft; the stream waits, so that answers keep their order. */
+  private clearThenRenew(call: ServerCall, id: bigint, answer: (ttl: number) => void): void {
+    const { lessor } = this.member.parts;
+    const message = encode(LeaseCheckpointRequest, { checkpoints: [{ id, remainingTtl: 0n }] });
+    const finish = (error: EtcdError | null): void => {
+      call.resumeReceive();
+      if (error !== null) failWith(call, error);
+      else answer(lessor.renew(id) ?? 0);
+    };
+    call.pauseReceive();
+    const error = this.member.propose(RequestField.leaseCheckpoint, message, 0, message.length, {
+      applied: () => finish(null),
+      failed: finish,
+    });
+    if (error !== null) finish(error);
   }
 
   halfClose(call: ServerCall): void {

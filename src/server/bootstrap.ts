@@ -10,12 +10,12 @@ import { clusterId, memberId } from '../config/cluster-id.ts';
 import { urlTexts } from '../config/member-url.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
-import { type Disk, nodeDisk } from '../io/file.ts';
+import { type Disk, type DiskLock, nodeDisk } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
 import type { WalObserver, WalWriterFactory } from '../io/wal-writer.ts';
-import { type LeaseCounters, Lessor } from '../lease/lessor.ts';
-import { raftUncommittedBytesMax } from '../limits.ts';
-import { type BucketStore, Cluster, memberToJson } from '../membership/cluster.ts';
+import { type LeaseCounters, Lessor, leaseIdOf } from '../lease/lessor.ts';
+import { raftMessageBytesMax, raftMessagesInFlightMax, raftUncommittedBytesMax } from '../limits.ts';
+import { type BucketStore, Cluster, hexId } from '../membership/cluster.ts';
 import { Store } from '../mvcc/store.ts';
 import { WatchHub } from '../mvcc/watch-hub.ts';
 import { decode, encode } from '../proto/message.ts';
@@ -34,7 +34,7 @@ import {
   NO_BYTES,
 } from '../raft/types.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
-import { type BucketName, decodeConfState, MetaKey } from '../snapshot/schema.ts';
+import { type BucketName, decodeConfState, encodeMember, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
@@ -71,6 +71,7 @@ export function openMember(options: BootstrapOptions): Member {
   const { config, logger } = options;
   const disk = options.disk ?? nodeDisk;
   const directories = makeDirectories(disk, config);
+  const lock = lockDirectory(disk, config.dataDir);
   const isNew = !walExists(disk, directories.wal);
   if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
   const peerUrls = urlTexts(config.advertisePeerUrls);
@@ -86,6 +87,7 @@ export function openMember(options: BootstrapOptions): Member {
     failpoints: options.failpoints,
     observer: options.backendObserver,
   });
+  if (isNew) checkNothingApplied(backend, directories);
   const { wal, replay } = openWal({
     disk,
     directory: directories.wal,
@@ -101,10 +103,10 @@ export function openMember(options: BootstrapOptions): Member {
     onFatal: options.onFatal,
   });
   checkTogether(replay, backend, directories);
-  const member = build(options, wal, replay, backend);
+  const member = build(options, wal, replay, backend, lock);
   if (isNew) {
     const own = { id: newMemberId, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
-    const data = encode(ConfChange, { type: 0, nodeId: newMemberId, context: Buffer.from(memberToJson(own)) });
+    const data = encode(ConfChange, { type: 0, nodeId: newMemberId, context: encodeMember(own) });
     member.parts.raft.bootstrap([{ id: newMemberId, data }]);
   }
   logStart(options, member, isNew);
@@ -131,6 +133,34 @@ function makeDirectories(disk: Disk, config: ServerConfig): Directories {
   return { database: `${member}/snap/keelson.mdb`, wal };
 }
 
+/** Before any file is looked at: even to open the database of a running member would disturb it (its defragmentation, say). */
+function lockDirectory(disk: Disk, dataDir: string): DiskLock {
+  const path = `${dataDir}/member/lock`;
+  let lock: DiskLock | null;
+  try {
+    lock = disk.lock(path);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FatalError(ExitCode.dataDir, `the data directory ${dataDir} cannot be used: ${path}: ${reason}`);
+  }
+  if (lock !== null) return lock;
+  throw new FatalError(
+    ExitCode.dataDir,
+    `the data directory ${dataDir} is in use by another process (it holds ${path})`,
+  );
+}
+
+/** A new log is not begun beside an old database: the operator may yet find the old log, and put it back. */
+function checkNothingApplied(backend: Backend, directories: Directories): void {
+  const applied = backend.consistentIndex;
+  if (applied === 0) return;
+  throw new FatalError(
+    ExitCode.backendCorrupt,
+    `the database ${directories.database} has applied entry ${applied}, but there is no log in ${directories.wal}: it was ` +
+      'removed, or --wal-dir is another one. Restore the log, or restore from a snapshot',
+  );
+}
+
 /** The database and the log must be of one member: what the database holds, the log has committed. */
 function checkTogether(replay: WalReplay, backend: Backend, directories: Directories): void {
   const applied = backend.consistentIndex;
@@ -150,7 +180,7 @@ function checkTogether(replay: WalReplay, backend: Backend, directories: Directo
   }
 }
 
-function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend): Member {
+function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend, lock: DiskLock): Member {
   const { config, logger } = options;
   const clock = options.clock ?? systemClock;
   const nowMs = (): number => clock.nowMs();
@@ -190,6 +220,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     clientUrls: urlTexts(config.advertiseClientUrls),
     raft,
     storage,
+    lock,
     wal,
     backend,
     store,
@@ -243,7 +274,12 @@ function recoverLeases(options: BootstrapOptions, backend: Backend, nowMs: () =>
       throw new FatalError(ExitCode.backendCorrupt, 'a stored lease does not parse');
     return true;
   });
-  backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => lessor.attach(leaseHi, leaseLo, key, start, end));
+  backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => {
+    if (lessor.recoverKey(leaseHi, leaseLo, key, start, end)) return;
+    options.logger.error('server/bootstrap.ts', 'failed to attach a lease', {
+      lease: hexId(leaseIdOf(leaseHi, leaseLo)),
+    });
+  });
   return lessor;
 }
 
@@ -269,10 +305,10 @@ function openRaft(
     heartbeatTick: 1,
     storage,
     applied: backend.consistentIndex,
-    maxSizePerMessage: 1024 * 1024,
+    maxSizePerMessage: raftMessageBytesMax,
     maxCommittedSizePerReady: Infinity,
     maxUncommittedEntriesSize: raftUncommittedBytesMax,
-    maxInflightMessages: 512,
+    maxInflightMessages: raftMessagesInFlightMax,
     maxInflightBytes: Infinity,
     checkQuorum: true,
     preVote: config.preVote,

@@ -7,6 +7,7 @@ import type { Applier } from '../apply/applier.ts';
 import type { Backend } from '../backend/backend.ts';
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
+import type { DiskLock } from '../io/file.ts';
 import type { Lease, Lessor } from '../lease/lessor.ts';
 import {
   applyGapMax,
@@ -18,7 +19,7 @@ import {
   requestTimeoutBaseMs,
   walWaitMs,
 } from '../limits.ts';
-import { type Cluster, type Member as ClusterMember, memberFromJson } from '../membership/cluster.ts';
+import type { Cluster, Member as ClusterMember } from '../membership/cluster.ts';
 import type { Store } from '../mvcc/store.ts';
 import type { WatchHub } from '../mvcc/watch-hub.ts';
 import {
@@ -46,11 +47,12 @@ import {
   NONE,
   RaftState,
 } from '../raft/types.ts';
-import { encodeConfState, MetaKey } from '../snapshot/schema.ts';
+import { decodeMember, encodeConfState, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { CompactionHashes } from './compaction-hashes.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
+import { ReadQueue, type ReadWaiter } from './read-queue.ts';
 import type { ResponseHeaderEncoder } from './response-header.ts';
 
 export interface MemberParts {
@@ -59,6 +61,8 @@ export interface MemberParts {
   readonly clientUrls: readonly string[];
   readonly raft: RawNode;
   readonly storage: MemoryStorage;
+  /** Keeps every other process off the data directory. */
+  readonly lock: DiskLock;
   readonly wal: Wal;
   readonly backend: Backend;
   readonly store: Store;
@@ -104,19 +108,6 @@ export interface MemberCounters {
 /** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
 export const readOnlyTxnKind = 0;
 
-/** A read that waits until it may be answered. */
-export interface ReadWaiter {
-  ready(): void;
-  failed(error: EtcdError): void;
-}
-
-interface WaitingRead {
-  readonly waiter: ReadWaiter;
-  readonly sinceMs: number;
-}
-
-const NO_READS: readonly WaitingRead[] = [];
-
 export class Member {
   readonly parts: MemberParts;
   readonly pending: PendingProposals = new PendingProposals();
@@ -131,12 +122,7 @@ export class Member {
   /** Readies that were written: persisted up to `sequence` once `ticket` is durable. */
   private readonly unpersisted: { ticket: number; sequence: number }[] = [];
   private lastTicket = 0;
-  private newReads: WaitingRead[] = [];
-  /** Reads by the context of their ReadIndex round. */
-  private readonly readRounds = new Map<number, readonly WaitingRead[]>();
-  private readRound = 0;
-  /** Confirmed reads that wait for the state machine, by ascending index. */
-  private readonly confirmedReads: { index: number; reads: readonly WaitingRead[] }[] = [];
+  private readonly reads: ReadQueue;
   /** True once an entry of this term is committed: a new leader doesn't know the commit index before. */
   private committedInTerm = false;
   private readonly revoking = new Set<bigint>();
@@ -150,6 +136,7 @@ export class Member {
 
   constructor(parts: MemberParts) {
     this.parts = parts;
+    this.reads = new ReadQueue(parts.raft);
     this.idPrefix = Number(parts.id & 0xffffn);
     // 40 bits of milliseconds above 8 of counting, so that ids of a restarted member are new ones.
     this.idCounter = (Math.floor(parts.wallMs()) % 2 ** 40) * 256;
@@ -288,41 +275,8 @@ export class Member {
       waiter.failed(etcdErrors.stopped);
       return;
     }
-    this.newReads.push({ waiter, sinceMs: this.parts.nowMs() });
+    this.reads.add(waiter, this.parts.nowMs());
     this.wake();
-  }
-
-  private startReadRound(): void {
-    if (this.newReads.length === 0) return;
-    const round = ++this.readRound;
-    const context = Buffer.allocUnsafe(8);
-    context.writeDoubleBE(round);
-    // Without a leader the reads stay: the next change of state starts their round.
-    if (!this.parts.raft.readIndex(context)) return;
-    this.readRounds.set(round, this.newReads);
-    this.newReads = [];
-  }
-
-  private confirmReads(ready: Ready): void {
-    for (const state of ready.readStates) {
-      const round = state.context.readDoubleBE(0);
-      const reads = this.readRounds.get(round) ?? NO_READS;
-      this.readRounds.delete(round);
-      this.confirmedReads.push({ index: state.index, reads });
-    }
-  }
-
-  private answerReads(): void {
-    const applied = this.parts.raft.appliedIndex;
-    while (this.confirmedReads.length > 0 && this.confirmedReads[0]!.index <= applied) {
-      for (const { waiter } of this.confirmedReads.shift()!.reads) waiter.ready();
-    }
-  }
-
-  /** A round whose leader went away gets no answer: its reads start a new one, with a context of its own (etcd#20418). */
-  private restartReads(): void {
-    for (const reads of this.readRounds.values()) this.newReads.push(...reads);
-    this.readRounds.clear();
   }
 
   // --- The loop ---
@@ -340,13 +294,13 @@ export class Member {
     this.running = true;
     const { raft, wal } = this.parts;
     this.submit();
-    this.startReadRound();
+    this.reads.startRound();
     do {
       while (raft.hasReady()) this.handle(raft.ready());
       // A stalled disk must not stop the loop: after walWaitMs the rest comes by the WAL's message.
       if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, walWaitMs)) break;
     } while (raft.hasReady());
-    this.answerReads();
+    this.reads.answer(raft.appliedIndex);
     this.parts.hub.flush();
     if (this.parts.hub.hasCatchUp && this.parts.hub.catchUp()) this.wake();
     this.parts.flushConnections();
@@ -376,7 +330,7 @@ export class Member {
       if (wal.durableTicket >= this.lastTicket && this.unpersisted.length === 0) raft.persisted(ready.sequence);
       else this.unpersisted.push({ ticket: this.lastTicket, sequence: ready.sequence });
     }
-    this.confirmReads(ready);
+    this.reads.confirm(ready.readStates);
     if (ready.committedEntries.length > 0) this.applyAll(ready.committedEntries);
   }
 
@@ -400,7 +354,7 @@ export class Member {
         term: raft.term,
       });
     }
-    this.restartReads();
+    this.reads.restart();
     if (state !== RaftState.leader) lessor.demote();
   }
 
@@ -498,13 +452,13 @@ export class Member {
     const context = change.context ?? Buffer.alloc(0);
     const type = (change.type ?? 0) as ConfChangeType;
     if (type === ConfChangeType.addNode || type === ConfChangeType.addLearnerNode) {
-      const member: ClusterMember | undefined = memberFromJson(context.toString());
-      assert(member !== undefined && member.id === nodeId, 'a membership change has no member');
+      const member: ClusterMember | null = decodeMember(context);
+      assert(member !== null && member.id === nodeId, 'a membership change has no member');
       cluster.add(member);
     } else if (type === ConfChangeType.removeNode) cluster.remove(nodeId);
     else {
-      const member = memberFromJson(context.toString());
-      assert(member !== undefined, 'a membership change has no member');
+      const member = decodeMember(context);
+      assert(member !== null, 'a membership change has no member');
       cluster.updatePeerUrls(nodeId, member.peerUrls);
     }
     const single: ConfChangeSingle = { type, nodeId };
@@ -572,19 +526,12 @@ export class Member {
     const now = nowMs();
     const expired = this.pending.expire(now - this.requestTimeoutMs, etcdErrors.timeout);
     this.parts.counters.proposalsFailed += expired;
-    this.expireReads(now - readCatchUpMs - this.requestTimeoutMs);
+    this.parts.counters.readIndexesFailed += this.reads.expire(now - readCatchUpMs - this.requestTimeoutMs);
     if (now - this.lastLeaseTickMs >= leaseTickMs) {
       this.lastLeaseTickMs = now;
       this.tickLeases();
     }
-    if (raft.hasReady() || this.newReads.length > 0 || this.parts.hub.hasCatchUp) this.wake();
-  }
-
-  private expireReads(beforeMs: number): void {
-    while (this.newReads.length > 0 && this.newReads[0]!.sinceMs < beforeMs) {
-      this.newReads.shift()!.waiter.failed(etcdErrors.timeout);
-      this.parts.counters.readIndexesFailed++;
-    }
+    if (raft.hasReady() || this.reads.hasNew || this.parts.hub.hasCatchUp) this.wake();
   }
 
   private tickLeases(): void {
@@ -608,12 +555,12 @@ export class Member {
   stop(done: () => void): void {
     this.stopping = true;
     this.pending.expire(Infinity, etcdErrors.stopped);
-    for (const { waiter } of this.newReads) waiter.failed(etcdErrors.stopped);
-    this.newReads = [];
+    this.reads.fail(etcdErrors.stopped);
     this.parts.flushConnections();
-    const { backend, wal } = this.parts;
+    const { backend, wal, lock } = this.parts;
     backend.close(() => {
       wal.close();
+      lock.release();
       done();
     });
   }
