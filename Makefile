@@ -19,7 +19,7 @@ run: setup
 	bin/keelson --name=default --data-dir=$(DATA)
 
 test: setup
-	$(TEST) 'src/**/*.test.ts'
+	$(TEST) 'src/**/*.test.ts' 'test-e2e/**/*.test.ts'
 
 test-peers: setup
 	test-e2e/peers/build.sh
@@ -31,9 +31,18 @@ check: setup
 	node_modules/.bin/knip
 	$(NODE) --test src/tidy.test.ts
 
+# Each scenario alternates etcd and keelson; ROUNDS and DURATION make it longer.
+ROUNDS ?= 3
+DURATION ?= 20s
+SCENARIOS ?= put get onekey page rangestream watch idle-watch restart
 bench: setup
 	test-e2e/peers/build.sh etcd tools
-	bench/run.sh all
+	@for s in $(SCENARIOS); do $(NODE) bench/run.ts $$s -n $(ROUNDS) --duration $(DURATION) || exit 1; done
+
+# etcd's own load tool, on any endpoint: make bench-etcd-tool ARGS='--endpoints=127.0.0.1:2379 put --total=100000'
+bench-etcd-tool: setup
+	test-e2e/peers/build.sh benchmark
+	$${KEELSON_CACHE:-$$HOME/.cache/keelson}/bin/benchmark $(ARGS)
 
 fuzz: setup
 	@for f in $$(git ls-files 'src/**/*.fuzz.ts'); do echo "== $$f"; $(NODE) $$f --seconds $(or $(SECONDS_EACH),60) || exit 1; done

@@ -188,6 +188,8 @@ export const boltReadBytes: number = 1024 * 1024;
 
 /** Larger than the usual 4096: with it LMDB takes keys of 4,026 bytes and index merges write a third less. */
 export const lmdbPageBytes = 8192;
+/** What a sound database file may lack at its end: pages of its newest transaction that were freed again, seen up to a few. */
+export const lmdbShortBytesMax: number = 1024 * 1024;
 /** LMDB's bound on a key at that page size (the package's fixed buffer holds no more). */
 export const lmdbKeyBytesMax = 4026;
 /** The map is address space, reserved once because growing it would stop every thread: far above any sensible quota. */

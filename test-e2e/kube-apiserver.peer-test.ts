@@ -25,6 +25,8 @@ const COUNT = { configMaps: 2000, pods: 1500, events: 1000, widgets: 300 };
 const WIDTH = 32;
 const PAGE = 500;
 const EVENT_TTL_S = 45;
+/** Minutes of further load, kills and the API server's own compactions: from 9 on its own comparison of cache and store runs too. */
+const LONG_MINUTES = Number(process.env['KEELSON_E2E_LONG'] ?? 0);
 const widgetKind = widgetsIn(NAMESPACE);
 const WIDGETS = widgetKind.path;
 
@@ -64,7 +66,7 @@ const linesOf = (program: Program): Line[] =>
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as Line);
 
-describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 }, () => {
+describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 + LONG_MINUTES * 90_000 }, () => {
   const scratch = scratchFolder('kube');
   let store: Store;
   let api: KubeApiServer;
@@ -94,6 +96,7 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 }, () => {
     api = await KubeApiServer.create(scratch.folder, store.endpoint, [
       `--event-ttl=${EVENT_TTL_S}s`,
       '--lease-reuse-duration-seconds=5',
+      ...(LONG_MINUTES > 0 ? ['--etcd-compaction-interval=5m'] : []),
     ]);
     client = api.client;
     await store.start();
@@ -390,9 +393,30 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 }, () => {
     assert.equal((await client.list(EVENTS)).items.length, 0);
   });
 
+  it('goes on for long', { skip: LONG_MINUTES === 0 }, async (t) => {
+    const pods = new WriteLoad(client, podKind, 'long', 1);
+    for (let minute = 0; minute < LONG_MINUTES; minute++) {
+      await sleep(50_000 + Math.random() * 10_000);
+      await store.kill();
+      await store.start();
+    }
+    await pods.stop();
+    assert.deepEqual(pods.violations, []);
+    assert.deepEqual(pods.compare((await client.list(PODS)).items), []);
+    await compareAll();
+    const checks = sumOf(await api.metrics(), 'apiserver_storage_consistency_checks_total', { status: 'success' });
+    t.diagnostic(`${pods.acknowledged} writes; the API server compared cache and store ${checks} times`);
+    assert.ok(LONG_MINUTES < 9 || checks > 10);
+    assert.notEqual(
+      (await store.ctl('get', 'compact_rev_key', '--print-value-only')).trim(),
+      '',
+      'the API server compacted',
+    );
+  });
+
   it('never found its cache inconsistent', async (t) => {
     const metrics = await api.metrics();
-    assert.equal(sumOf(metrics, 'apiserver_watch_cache_storage_consistency_checks_total', { status: 'failure' }), 0);
+    assert.equal(sumOf(metrics, 'apiserver_storage_consistency_checks_total', { status: 'failure' }), 0);
     const log = api.log();
     assert.doesNotMatch(log, /Cache consistency check failed|is not supported by|panic:|fatal error|Data race/);
     assert.doesNotMatch(store.log(), /"level":"(fatal|panic|error)"/);

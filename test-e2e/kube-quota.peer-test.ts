@@ -74,7 +74,10 @@ describe('the quota under kube-apiserver', { timeout: 300_000 }, () => {
 
     assert.match(await store.ctl('alarm', 'list'), /^memberID:\d+ +alarm:NOSPACE\s*$/);
     await assert.rejects(store.ctl('put', 'a', 'b'), new RegExp(`Error: ${NO_SPACE}`));
-    await assert.rejects(store.ctl('lease', 'grant', '60'), new RegExp(`Error: failed to grant lease \\(${NO_SPACE}\\)`));
+    await assert.rejects(
+      store.ctl('lease', 'grant', '60'),
+      new RegExp(`Error: failed to grant lease \\(${NO_SPACE}\\)`),
+    );
     const { errors } = await status();
     assert.equal(errors?.length, 1);
     assert.match(errors[0]!, /alarm:NOSPACE/);

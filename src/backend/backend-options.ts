@@ -10,17 +10,23 @@ import type { FlusherPort } from './flusher-port.ts';
 export interface BackendObserver {
   commit(durationMs: number): void;
   compaction(durationMs: number, revision: number): void;
-  compactedRows(count: number): void;
+  /** The core's own part of a compaction: while it lasts nothing else is done. */
+  compactionBegun(durationMs: number): void;
+  /** A commit that deleted rows of a compaction. */
+  compactedRows(count: number, durationMs: number): void;
   defrag(durationMs: number): void;
   hash(durationMs: number): void;
+  hashKv(durationMs: number): void;
 }
 
 export const silentObserver: BackendObserver = {
   commit: () => {},
   compaction: () => {},
+  compactionBegun: () => {},
   compactedRows: () => {},
   defrag: () => {},
   hash: () => {},
+  hashKv: () => {},
 };
 
 export interface BackendOptions {

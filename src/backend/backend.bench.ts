@@ -29,9 +29,11 @@ const options = {
   observer: {
     commit: (ms: number): void => void commits.push(ms),
     compaction: (ms: number): void => void compactions.push(ms),
+    compactionBegun: (): void => {},
     compactedRows: (): void => {},
     defrag: (ms: number): void => console.log(`defrag ${ms.toFixed(0)} ms`),
     hash: (ms: number): void => console.log(`hash ${ms.toFixed(0)} ms`),
+    hashKv: (ms: number): void => console.log(`hash ${ms.toFixed(0)} ms`),
   },
 };
 

@@ -55,6 +55,9 @@ export class Backend {
   onDurable: ((index: number) => void) | null = null;
   /** Told of every compaction's hash, those resumed at the start too. */
   onCompactionHash: ((hash: CompactionHash) => void) | null = null;
+  /** Rows that compactions have deleted since the start. */
+  compactedRows = 0;
+  defragsRunning = 0;
   private readonly options: BackendOptions;
   private readonly limits: BackendLimits;
   private readonly observer: BackendObserver;
@@ -197,6 +200,11 @@ export class Backend {
     this.applying = true;
     this.revision_ = main;
     return this.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
+  }
+
+  /** The database file. */
+  get path(): string {
+    return this.options.path;
   }
 
   bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
@@ -381,7 +389,10 @@ export class Backend {
     this.allocatedBytes = message.allocatedBytes;
     this.freeBytes = message.freeBytes;
     this.observer.commit(message.durationMs);
-    if (message.deletedRows > 0) this.observer.compactedRows(message.deletedRows);
+    if (message.deletedRows > 0) {
+      this.compactedRows += message.deletedRows;
+      this.observer.compactedRows(message.deletedRows, message.durationMs);
+    }
     if (message.mergeDone) {
       this.mergesDone++;
       this.index.dropFrozen();
@@ -419,7 +430,10 @@ export class Backend {
     failpoint('compactAfterCommitScheduledCompact');
     const previous = this.compact_;
     this.compact_ = revision;
+    const { clock } = this.options;
+    const startMs = clock.nowMs();
     this.postCompaction(revision, previous, done);
+    this.observer.compactionBegun(clock.nowMs() - startMs);
   }
 
   private postCompaction(revision: number, previous: number, done: (hash: CompactionHash | null) => void): void {
@@ -466,7 +480,7 @@ export class Backend {
     const keepsNothing = !this.hasLiveKeyAt(revision);
     this.postFlush();
     this.postJob({ kind: 'hashKv', revision, compactRevision, keepsNothing }, 0, (hash, durationMs) => {
-      this.observer.hash(durationMs);
+      this.observer.hashKv(durationMs);
       done(hash);
     });
   }
@@ -484,7 +498,9 @@ export class Backend {
   defrag(done: (error: Error | null) => void): void {
     assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
     this.postFlush();
+    this.defragsRunning++;
     this.postJob({ kind: 'defrag' }, 0, (_hash, durationMs, error) => {
+      this.defragsRunning--;
       this.observer.defrag(durationMs);
       done(error === '' ? null : new Error(error));
     });

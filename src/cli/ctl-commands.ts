@@ -35,14 +35,14 @@ function addKeyCommands(program: Command, session: SessionOf): void {
   const group = groups.keys;
   const get: Command = addCommand<GetFlags>(program, {
     use: 'get [options] <key> [range_end]',
-    short: 'Gets the key or a range of keys',
+    short: 'Reads a key or a range of keys',
     group,
     flags: getFlags(),
     run: async (words, flags) => (await import('./get.ts')).runGet(session(get), words, flags),
   });
   const put: Command = addCommand<PutFlags>(program, {
     use: 'put [options] <key> <value> (<value> can also be given from stdin)',
-    short: 'Puts the given key into the store',
+    short: 'Sets a key to a value',
     long: putHelp,
     group,
     flags: putFlags(),
@@ -50,31 +50,31 @@ function addKeyCommands(program: Command, session: SessionOf): void {
   });
   const del: Command = addCommand<DelFlags>(program, {
     use: 'del [options] <key> [range_end]',
-    short: 'Removes the specified key or range of keys [key, range_end)',
+    short: 'Deletes a key or the keys of [key, range_end)',
     group,
     flags: delFlags(),
     run: async (words, flags) => (await import('./del.ts')).runDel(session(del), words, flags),
   });
   const txn: Command = addCommand<{ interactive: boolean }>(program, {
     use: 'txn [options]',
-    short: 'Txn processes all the requests in one transaction',
+    short: 'Runs several requests as one transaction',
     long: txnHelp,
     group,
-    flags: [new Flag('bool', 'interactive', 'Input transaction in interactive mode', { short: 'i' })],
+    flags: [new Flag('bool', 'interactive', 'ask for each part', { short: 'i' })],
     run: async (words, flags) => (await import('./txn.ts')).runTxn(session(txn), words, flags.interactive),
   });
   const watch: Command = addCommand<WatchFlags>(program, {
     use: 'watch [options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]',
-    short: 'Watches events stream on keys or prefixes',
+    short: 'Prints the changes of keys as they happen',
     group,
     flags: watchFlags(),
     run: async (words, flags) => (await import('./watch.ts')).runWatch(session(watch), words, flags),
   });
   const compaction: Command = addCommand<{ physical: boolean }>(program, {
     use: 'compaction [options] <revision>',
-    short: 'Compacts the event history in the store',
+    short: 'Drops the history before a revision',
     group,
-    flags: [new Flag('bool', 'physical', "'true' to wait for compaction to physically remove all old revisions")],
+    flags: [new Flag('bool', 'physical', 'wait until the old revisions are really gone')],
     run: async (words, flags) =>
       (await import('./cluster.ts')).runCompaction(session(compaction), words, flags.physical),
   });
@@ -101,35 +101,34 @@ put key1 "created-key1"
 function addLeaseCommands(program: Command, session: SessionOf): void {
   const lease = addCommand(program, {
     use: 'lease <subcommand>',
-    short: 'Lease related commands. Use `keelsonctl lease --help` to see subcommands',
-    long: 'Lease related commands',
+    short: 'Grants, renews, lists and revokes leases',
     group: groups.keys,
   });
   const grant: Command = addCommand(lease, {
     use: 'grant <ttl>',
-    short: 'Creates leases',
+    short: 'Grants a lease of <ttl> seconds',
     run: async (words) => (await import('./lease.ts')).runGrant(session(grant), words),
   });
   const revoke: Command = addCommand(lease, {
     use: 'revoke <leaseID>',
-    short: 'Revokes leases',
+    short: 'Ends a lease and deletes its keys',
     run: async (words) => (await import('./lease.ts')).runRevoke(session(revoke), words),
   });
   const timeToLive: Command = addCommand<{ keys: boolean }>(lease, {
     use: 'timetolive <leaseID> [options]',
-    short: 'Get lease information',
-    flags: [new Flag('bool', 'keys', 'Get keys attached to this lease')],
+    short: 'Tells how long a lease has left',
+    flags: [new Flag('bool', 'keys', 'also list the keys that are attached to it')],
     run: async (words, flags) => (await import('./lease.ts')).runTimeToLive(session(timeToLive), words, flags.keys),
   });
   const list: Command = addCommand(lease, {
     use: 'list',
-    short: 'List all active leases',
+    short: 'Lists all leases',
     run: async () => (await import('./lease.ts')).runList(session(list)),
   });
   const keepAlive: Command = addCommand<{ once: boolean }>(lease, {
     use: 'keep-alive [options] <leaseID>',
-    short: 'Keeps leases alive (renew)',
-    flags: [new Flag('bool', 'once', 'Resets the keep-alive time to its original value and exits immediately')],
+    short: 'Renews a lease for as long as the command runs',
+    flags: [new Flag('bool', 'once', 'renew it once and end')],
     run: async (words, flags) => (await import('./lease.ts')).runKeepAlive(session(keepAlive), words, flags.once),
   });
 }
@@ -138,59 +137,59 @@ function addClusterCommands(program: Command, session: SessionOf): void {
   const group = groups.cluster;
   const alarm = addCommand(program, {
     use: 'alarm <subcommand>',
-    short: 'Alarm related commands. Use `keelsonctl alarm --help` to see subcommands',
-    long: 'Alarm related commands',
+    short: 'Lists and disarms alarms',
     group,
   });
   const disarm: Command = addCommand(alarm, {
     use: 'disarm',
-    short: 'Disarms all alarms',
+    short: 'Turns all alarms off',
     run: async (words) => (await import('./cluster.ts')).runAlarmDisarm(session(disarm), words),
   });
   const alarmList: Command = addCommand(alarm, {
     use: 'list',
-    short: 'Lists all alarms',
+    short: 'Lists the alarms that are on',
     run: async (words) => (await import('./cluster.ts')).runAlarmList(session(alarmList), words),
   });
   const member = addCommand(program, {
     use: 'member <subcommand>',
-    short: 'Membership related commands. Use `keelsonctl member --help` to see subcommands',
-    long: 'Membership related commands',
+    short: 'Lists the members of the cluster',
     group,
   });
   const memberList: Command = addCommand<{ consistency: string }>(member, {
     use: 'list',
-    short: 'Lists all members in the cluster',
+    short: 'Lists the members of the cluster',
     flags: [
-      new Flag('string', 'consistency', 'Linearizable(l) or Serializable(s)', { byDefault: 'l', shownDefault: '"l"' }),
+      new Flag('string', 'consistency', 'l for linearizable, s for serializable', {
+        byDefault: 'l',
+        shownDefault: '"l"',
+      }),
     ],
     run: async (_words, flags) => (await import('./cluster.ts')).runMemberList(session(memberList), flags.consistency),
   });
   const moveLeader: Command = addCommand(program, {
     use: 'move-leader <transferee-member-id>',
-    short: 'Transfers leadership to another cluster member.',
+    short: 'Hands the leadership to another member',
     group,
     run: async (words) => (await import('./cluster.ts')).runMoveLeader(session(moveLeader), words),
   });
   const snapshot = addCommand(program, {
     use: 'snapshot <subcommand>',
-    short: 'Manages snapshots of a member',
+    short: 'Saves a snapshot of a member',
     group,
   });
   const save: Command = addCommand(snapshot, {
     use: 'save <filename>',
-    short: "Stores a snapshot of the member's database in a given file",
+    short: 'Saves the database of a member to a file',
     run: async (words) => (await import('./snapshot-save.ts')).runSnapshotSave(session(save), words),
   });
 }
 
 function addEndpointCommands(program: Command, session: SessionOf): void {
   const group = groups.cluster;
-  const clusterFlag = (): Flag => new Flag('bool', 'cluster', 'use all endpoints from the cluster member list');
+  const clusterFlag = (): Flag => new Flag('bool', 'cluster', 'all members of the cluster, not only --endpoints');
   const endpoint = addCommand(program, {
     use: 'endpoint <subcommand>',
-    short: 'Endpoint related commands. Use `keelsonctl endpoint --help` to see subcommands',
-    long: 'Endpoint related commands',
+    short: 'Health, status and hash of members',
     group,
     flags: [clusterFlag()],
   });
@@ -203,7 +202,7 @@ function addEndpointCommands(program: Command, session: SessionOf): void {
   };
   const health: Command = addCommand(endpoint, {
     use: 'health',
-    short: 'Checks the healthiness of endpoints specified in `--endpoints` flag',
+    short: 'Tells whether each endpoint serves',
     run: async () => {
       const own = await configured(health);
       return (await import('./endpoint.ts')).runHealth(own, isCluster());
@@ -211,7 +210,7 @@ function addEndpointCommands(program: Command, session: SessionOf): void {
   });
   const status: Command = addCommand(endpoint, {
     use: 'status',
-    short: 'Prints out the status of endpoints specified in `--endpoints` flag',
+    short: 'Prints version, size, leader and indexes of each endpoint',
     run: async () => {
       const own = await configured(status);
       return (await import('./endpoint.ts')).runStatus(own, isCluster());
@@ -219,8 +218,8 @@ function addEndpointCommands(program: Command, session: SessionOf): void {
   });
   const hashKv: Command = addCommand<{ rev: number }>(endpoint, {
     use: 'hashkv',
-    short: 'Prints the KV history hash for each endpoint in --endpoints',
-    flags: [new Flag('int', 'rev', 'maximum revision to hash (default: latest revision)')],
+    short: 'Prints the hash of the keyspace of each endpoint',
+    flags: [new Flag('int', 'rev', 'the revision to hash up to (0 for the latest)')],
     run: async (_words, flags) => {
       const own = await configured(hashKv);
       return (await import('./endpoint.ts')).runHashKv(own, isCluster(), flags.rev);
@@ -228,7 +227,7 @@ function addEndpointCommands(program: Command, session: SessionOf): void {
   });
   const defrag: Command = addCommand<{ cluster: boolean }>(program, {
     use: 'defrag',
-    short: 'Defragments the storage of the members with given endpoints',
+    short: 'Gives the free space of the database back to the disk',
     group,
     flags: [clusterFlag()],
     run: async (_words, flags) => (await import('./endpoint.ts')).runDefrag(session(defrag), flags.cluster),
@@ -237,9 +236,11 @@ function addEndpointCommands(program: Command, session: SessionOf): void {
 
 function addUtilityCommands(program: Command, session: SessionOf): void {
   const group = groups.utility;
+  // Answered where the command line is read.
+  addCommand(program, { use: 'help [command]', short: 'Prints what a command does and takes', group });
   const version: Command = addCommand(program, {
     use: 'version',
-    short: 'Prints the version of keelsonctl',
+    short: 'Prints the versions of program and API',
     group,
     run: async () => {
       const { out } = session(version);
@@ -249,11 +250,11 @@ function addUtilityCommands(program: Command, session: SessionOf): void {
   });
   const options: Command = addCommand(program, {
     use: 'options',
-    short: 'Show the global command-line flags',
+    short: 'Lists the flags that every command takes',
     group,
     run: async () => {
       const flags = program.options.filter((option) => option instanceof Flag);
-      session(options).out.text(`The following options can be passed to any command:\n\n${flagLines(flags, null)}`);
+      session(options).out.text(`Every command takes:\n\n${flagLines(flags, null)}`);
     },
   });
 }

@@ -37,42 +37,42 @@ export function globalFlags(): Flag[] {
   const duration = (name: string, description: string, ms: number): Flag =>
     new Flag('duration', name, description, { byDefault: ms, shownDefault: `${ms / 1000}s` });
   return [
-    new Flag('strings', 'endpoints', 'gRPC endpoints', {
+    new Flag('strings', 'endpoints', 'addresses of members: host:port, http://…, https://…, unix://…', {
       byDefault: ['127.0.0.1:2379'],
       shownDefault: '[127.0.0.1:2379]',
     }),
-    new Flag('bool', 'debug', 'enable client-side debug logging'),
-    new Flag('string', 'write-out', 'set the output format (fields, json, protobuf, simple, table)', {
+    new Flag('bool', 'debug', 'log more on stderr'),
+    new Flag('string', 'write-out', 'output format: fields, json, protobuf, simple or table', {
       short: 'w',
       byDefault: 'simple',
       shownDefault: '"simple"',
     }),
-    new Flag('bool', 'hex', 'print byte strings as hex encoded strings'),
-    duration('dial-timeout', 'dial timeout for client connections', 2000),
-    duration('command-timeout', 'timeout for short running command (excluding dial timeout)', 5000),
-    duration('keepalive-time', 'keepalive time for client connections', 2000),
-    duration('keepalive-timeout', 'keepalive timeout for client connections', 6000),
+    new Flag('bool', 'hex', 'print bytes and ids in hexadecimal'),
+    duration('dial-timeout', 'how long to wait for the first answer of a member', 2000),
+    duration('command-timeout', 'how long a command may take', 5000),
+    duration('keepalive-time', 'how often to ping an idle connection', 2000),
+    duration('keepalive-timeout', 'how long to wait for the answer to a ping', 6000),
     new Flag('int', 'max-request-bytes', 'largest request in bytes (0 for 2 MiB)'),
     new Flag('int', 'max-recv-bytes', 'largest response in bytes (0 for the largest that there is, 2^31-1)'),
-    new Flag('bool', 'insecure-transport', 'disable transport security for client connections', {
+    new Flag('bool', 'insecure-transport', 'no TLS where the endpoint does not ask for it', {
       byDefault: true,
       shownDefault: 'true',
     }),
-    new Flag('bool', 'insecure-discovery', 'accept insecure SRV records describing cluster endpoints', {
+    new Flag('bool', 'insecure-discovery', 'accept SRV records of members without TLS', {
       byDefault: true,
       shownDefault: 'true',
     }),
-    new Flag('bool', 'insecure-skip-tls-verify', 'skip server certificate verification (for tests only)'),
-    new Flag('string', 'cert', 'identify secure client using this TLS certificate file'),
-    new Flag('string', 'key', 'identify secure client using this TLS key file'),
-    new Flag('string', 'cacert', 'verify certificates of TLS-enabled secure servers using this CA bundle'),
-    new Flag('string', 'auth-jwt-token', 'JWT token used for authentication (instead of --user and --password)'),
-    new Flag('string', 'user', 'username:password for authentication'),
-    new Flag('string', 'password', 'password for authentication (then --user is the name alone)'),
-    new Flag('string', 'discovery-srv', 'domain name to query for SRV records describing cluster endpoints', {
+    new Flag('bool', 'insecure-skip-tls-verify', "do not verify the server's certificate (for tests only)"),
+    new Flag('string', 'cert', 'client certificate, a PEM file'),
+    new Flag('string', 'key', 'its key, a PEM file'),
+    new Flag('string', 'cacert', 'certificate authorities that the server is verified by, a PEM file'),
+    new Flag('string', 'auth-jwt-token', 'a JWT to authenticate with, instead of --user'),
+    new Flag('string', 'user', 'name:password to authenticate with'),
+    new Flag('string', 'password', 'the password; --user is then the name alone'),
+    new Flag('string', 'discovery-srv', 'domain whose SRV records name the members', {
       short: 'd',
     }),
-    new Flag('string', 'discovery-srv-name', 'service name to query when using DNS discovery'),
+    new Flag('string', 'discovery-srv-name', 'service name in these records'),
   ];
 }
 

@@ -22,7 +22,7 @@ async function main(): Promise<number> {
   try {
     await runCommandLine(program, words, (text) => {
       out.text(text);
-      out.line('\nUse "keelsonctl options" for a list of global command-line options (applies to all commands).');
+      out.line('Use "keelsonctl options" for the flags that every command takes.');
     });
     out.flush();
     return 0;

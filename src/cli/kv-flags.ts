@@ -22,21 +22,24 @@ export interface GetFlags {
 
 export function getFlags(): Flag[] {
   return [
-    new Flag('string', 'consistency', 'Linearizable(l) or Serializable(s)', { byDefault: 'l', shownDefault: '"l"' }),
-    new Flag('string', 'order', 'Order of results; ASCEND or DESCEND (ASCEND by default)'),
-    new Flag('string', 'sort-by', 'Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION'),
-    new Flag('int', 'limit', 'Maximum number of results'),
-    new Flag('bool', 'prefix', 'Get keys with matching prefix'),
-    new Flag('bool', 'from-key', 'Get keys that are greater than or equal to the given key using byte compare'),
-    new Flag('int', 'rev', 'Specify the kv revision'),
-    new Flag('bool', 'keys-only', 'Get only the keys'),
-    new Flag('bool', 'count-only', 'Get only the count'),
-    new Flag('bool', 'print-value-only', 'Only write values when using the "simple" output format'),
-    new Flag('int', 'min-create-rev', 'Minimum create revision'),
-    new Flag('int', 'max-create-rev', 'Maximum create revision'),
-    new Flag('int', 'min-mod-rev', 'Minimum modification revision'),
-    new Flag('int', 'max-mod-rev', 'Maximum modification revision'),
-    new Flag('bool', 'stream', 'Use the RangeStream RPC'),
+    new Flag('string', 'consistency', 'l for linearizable, s for serializable', {
+      byDefault: 'l',
+      shownDefault: '"l"',
+    }),
+    new Flag('string', 'order', 'ASCEND or DESCEND'),
+    new Flag('string', 'sort-by', 'what to sort by: CREATE, KEY, MODIFY, VALUE or VERSION'),
+    new Flag('int', 'limit', 'how many keys at most (0 for all)'),
+    new Flag('bool', 'prefix', 'all keys that begin with <key>'),
+    new Flag('bool', 'from-key', 'all keys from <key> on, in byte order'),
+    new Flag('int', 'rev', 'the revision to read at (0 for the latest)'),
+    new Flag('bool', 'keys-only', 'leave out the values'),
+    new Flag('bool', 'count-only', 'only how many keys there are (with -w fields)'),
+    new Flag('bool', 'print-value-only', 'leave out the keys (with -w simple)'),
+    new Flag('int', 'min-create-rev', 'leave out keys that were created before this revision'),
+    new Flag('int', 'max-create-rev', 'leave out keys that were created after this revision'),
+    new Flag('int', 'min-mod-rev', 'leave out keys that were last written before this revision'),
+    new Flag('int', 'max-mod-rev', 'leave out keys that were last written after this revision'),
+    new Flag('bool', 'stream', 'read by RangeStream, in chunks'),
   ];
 }
 
@@ -49,13 +52,13 @@ export interface PutFlags {
 
 export function putFlags(): Flag[] {
   return [
-    new Flag('string', 'lease', 'lease ID (in hexadecimal) to attach to the key', {
+    new Flag('string', 'lease', 'hexadecimal id of the lease that the key is attached to', {
       byDefault: '0',
       shownDefault: '"0"',
     }),
-    new Flag('bool', 'prev-kv', 'return the previous key-value pair before modification'),
-    new Flag('bool', 'ignore-value', 'updates the key using its current value'),
-    new Flag('bool', 'ignore-lease', 'updates the key using its current lease'),
+    new Flag('bool', 'prev-kv', 'also print what was there before'),
+    new Flag('bool', 'ignore-value', 'keep the value that the key has'),
+    new Flag('bool', 'ignore-lease', 'keep the lease that the key has'),
   ];
 }
 
@@ -68,23 +71,15 @@ export interface DelFlags {
 
 export function delFlags(): Flag[] {
   return [
-    new Flag('bool', 'prefix', 'delete keys with matching prefix'),
-    new Flag('bool', 'prev-kv', 'return deleted key-value pairs'),
-    new Flag('bool', 'from-key', 'delete keys that are greater than or equal to the given key using byte compare'),
-    new Flag('bool', 'range', 'delete range of keys'),
+    new Flag('bool', 'prefix', 'all keys that begin with <key>'),
+    new Flag('bool', 'prev-kv', 'also print what was deleted'),
+    new Flag('bool', 'from-key', 'all keys from <key> on, in byte order'),
+    new Flag('bool', 'range', 'a range is meant: do not wait before deleting it'),
   ];
 }
 
-export const putHelp = `Puts the given key into the store.
+export const putHelp = `Sets a key to a value.
 
-When <value> begins with '-', <value> is interpreted as a flag.
-Insert '--' for workaround:
-
-$ put <key> -- <value>
-$ put -- <key> <value>
-
-If <value> isn't given as a command line argument and '--ignore-value' is not specified,
-this command tries to read the value from standard input:
-
-$ cat file | put <key>
+A value that is not on the command line is read from standard input: keelsonctl put <key> < file
+A word that begins with '-' is a flag unless '--' stands before it: keelsonctl put <key> -- <value>
 `;

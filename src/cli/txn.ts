@@ -52,7 +52,7 @@ export async function parseOperation(line: string): Promise<Operation> {
   const program = newCommand('');
   addCommand<GetFlags>(program, {
     use: 'get [options] <key> [range_end]',
-    short: 'Gets the key or a range of keys',
+    short: 'Reads a key or a range of keys',
     flags: getFlags(),
     run: async (rest, flags) => {
       operations.push({ requestRange: getRequest(rest, flags) });
@@ -60,7 +60,7 @@ export async function parseOperation(line: string): Promise<Operation> {
   });
   addCommand<PutFlags>(program, {
     use: 'put [options] <key> <value>',
-    short: 'Puts the given key into the store',
+    short: 'Sets a key to a value',
     flags: putFlags(),
     // Stdin is taken by the txn itself.
     run: async (rest, flags) => {
@@ -69,7 +69,7 @@ export async function parseOperation(line: string): Promise<Operation> {
   });
   addCommand<DelFlags>(program, {
     use: 'del [options] <key> [range_end]',
-    short: 'Removes the specified key or range of keys [key, range_end)',
+    short: 'Deletes a key or the keys of [key, range_end)',
     flags: delFlags(),
     run: async (rest, flags) => {
       operations.push({ requestDeleteRange: await delRequest(rest, flags) });

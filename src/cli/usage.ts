@@ -16,15 +16,23 @@ export function usageText(command: Command, withDescription: boolean): string {
     parts.push(`Usage:\n  ${parent}${command.usage()} [flags]\n`);
   }
   // The global flags have a command of their own.
-  if (command.parent !== null)
-    parts.push(
-      `Flags:\n${flagLines(
-        command.options.filter((option) => option instanceof Flag),
-        command.name(),
-      )}`,
-    );
-  if (command.commands.length > 0) parts.push(`Use "${path} [command] --help" for more information about a command.\n`);
+  if (command.parent !== null) {
+    const own = command.options.filter((option) => option instanceof Flag);
+    parts.push(`Flags:\n${flagLines(own, command.name())}`);
+  }
+  const inherited = inheritedFlags(command);
+  if (inherited.length > 0) parts.push(`Global Flags:\n${flagLines(inherited, null)}`);
+  if (command.commands.length > 0) parts.push(`Use "${path} [command] --help" for more about one of them.\n`);
   return parts.join('\n');
+}
+
+/** Of the commands between this one and the program. */
+function inheritedFlags(command: Command): Flag[] {
+  const flags: Flag[] = [];
+  for (let each = command.parent; each !== null && each.parent !== null; each = each.parent) {
+    flags.push(...each.options.filter((option) => option instanceof Flag));
+  }
+  return flags;
 }
 
 export function commandPath(command: Command): string {

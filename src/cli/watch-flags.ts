@@ -12,10 +12,10 @@ export interface WatchFlags {
 
 export function watchFlags(): Flag[] {
   return [
-    new Flag('bool', 'interactive', 'Interactive mode', { short: 'i' }),
-    new Flag('bool', 'prefix', 'Watch on a prefix if prefix is set'),
-    new Flag('int', 'rev', 'Revision to start watching'),
-    new Flag('bool', 'prev-kv', 'get the previous key-value pair before the event happens'),
-    new Flag('bool', 'progress-notify', 'get periodic watch progress notification from server'),
+    new Flag('bool', 'interactive', 'read watch and progress lines from standard input', { short: 'i' }),
+    new Flag('bool', 'prefix', 'all keys that begin with <key>'),
+    new Flag('int', 'rev', 'the revision to begin at (0 for from now on)'),
+    new Flag('bool', 'prev-kv', 'also print what was there before'),
+    new Flag('bool', 'progress-notify', 'have the server tell now and then which revision the watch has reached'),
   ];
 }

@@ -11,18 +11,31 @@
 //       24      4  magic 0xbeefc0de
 //       28      4  data format: 2
 //       48      4  page size in bytes
+//       88      8  root page of the table of free pages, all ones for none
+//      136      8  root page of the table of tables, all ones for none
 //      144      8  last page that this commit uses
 //      152      8  transaction number
 
-import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, readSync, statfsSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statfsSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbOpenFreeBytesMin, lmdbPageBytes } from '../limits.ts';
+import { lmdbOpenFreeBytesMin, lmdbPageBytes, lmdbShortBytesMax } from '../limits.ts';
 
 const MAGIC = 0xbeefc0de;
 const DATA_FORMAT = 2;
 const META_FLAG = 8;
 const META_BYTES = 160;
+const NO_PAGE = 0xffffffffffffffffn;
 
 /** Throws FatalError unless the file at `path` can be opened as a database, or be created. */
 export function checkLmdbFile(path: string, mapBytes: number): void {
@@ -55,6 +68,7 @@ function checkMetas(path: string, descriptor: number, fileBytes: number): void {
   const meta = Buffer.alloc(META_BYTES);
   let lastPage = 0;
   let newest = -1;
+  let roots: bigint[] = [];
   for (let page = 0; page < 2; page++) {
     const read = readSync(descriptor, meta, 0, META_BYTES, page * lmdbPageBytes);
     if (read < META_BYTES || meta.readUInt32LE(24) !== MAGIC || (meta.readUInt16LE(18) & META_FLAG) === 0) {
@@ -66,12 +80,20 @@ function checkMetas(path: string, descriptor: number, fileBytes: number): void {
     if (transaction > newest) {
       newest = transaction;
       lastPage = Number(meta.readBigUInt64LE(144));
+      roots = [meta.readBigUInt64LE(88), meta.readBigUInt64LE(136)];
     }
   }
   const needed = (lastPage + 1) * lmdbPageBytes;
-  if (fileBytes < needed) {
+  if (fileBytes >= needed) return;
+  // Pages that a transaction allocated at the end and freed again are counted but never written: a sound file may be short by
+  // what one transaction takes. The file is extended, so that no read goes beyond its end; a page that was cut off reads as
+  // zeros then, which LMDB refuses when it meets it.
+  const pages = BigInt(Math.floor(fileBytes / lmdbPageBytes));
+  const lacksRoot = roots.some((root) => root !== NO_PAGE && root >= pages);
+  if (lacksRoot || needed - fileBytes > lmdbShortBytesMax) {
     throw corrupt(path, `it was cut to ${fileBytes} bytes, its newest commit uses ${needed}`);
   }
+  ftruncateSync(descriptor, needed);
 }
 
 function corrupt(path: string, what: string): FatalError {

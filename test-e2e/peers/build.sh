@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the real programs that keelson is judged by, from the Go module proxy, into a cache outside git.
-# Usage: build.sh [etcd|kube|kube-storage|h2spec|tools]...   (no argument: all of them)
+# Usage: build.sh [etcd|kube|kube-storage|h2spec|tools|benchmark]...   (no argument: all but the last)
 # Binaries land in ${KEELSON_CACHE:-$HOME/.cache/keelson}/bin; a stamp beside each names what it was built from,
 # so a changed version (or a changed harness source) rebuilds and an unchanged one costs milliseconds.
 # The go.mod and go.sum of every wrapper module are in git: go.sum is what makes the builds reproducible.
@@ -88,6 +88,13 @@ build_h2spec() {
   compile h2spec $h2spec_version github.com/summerwind/h2spec/cmd/h2spec
 }
 
+# etcd's own load tool, for 'make bench-etcd-tool' alone: no test needs it.
+build_benchmark() {
+  built benchmark $etcd_version && return
+  module benchmark
+  compile benchmark $etcd_version go.etcd.io/etcd/v3/tools/benchmark
+}
+
 build_tools() {
   local stamp name
   stamp=$(cd "$here/harness" && find . -type f -name '*.go' -o -name 'go.*' | sort | xargs cat | sha256sum | cut -c1-16)
@@ -103,9 +110,9 @@ targets=("$@")
 ((${#targets[@]})) || targets=(etcd tools h2spec kube kube-storage)
 for target in "${targets[@]}"; do
   case $target in
-    etcd | kube | kube-storage | h2spec | tools) (build_"$target") ;;
+    etcd | kube | kube-storage | h2spec | tools | benchmark) (build_"$target") ;;
     *)
-      echo "build.sh: unknown target '$target'; known: etcd kube kube-storage h2spec tools" >&2
+      echo "build.sh: unknown target '$target'; known: etcd kube kube-storage h2spec tools benchmark" >&2
       exit 2
       ;;
   esac
