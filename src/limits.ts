@@ -213,6 +213,7 @@ export interface BackendLimits {
   readonly mergeSliceKeys: number;
   readonly mergeStepKeys: number;
   readonly indexLagEntriesMax: number;
+  readonly defragLagEntriesMax: number;
   readonly mergeIdleTicks: number;
   readonly compactSliceRows: number;
   readonly compactCollectRows: number;
@@ -223,6 +224,7 @@ export interface BackendLimits {
   readonly hashFoldRows: number;
   readonly rowHashesMax: number;
   readonly jobLagBytes: number;
+  readonly jobStepMs: number;
   readonly backlogBytesMax: number;
   readonly snapshotChunksInFlight: number;
   readonly defragCatchUpRows: number;
@@ -251,6 +253,8 @@ export const backendLimits: BackendLimits = {
   /** Changes that wait for a merge while another is under way: above it proposals are refused, since memory grows by 100 B
    * and the next start by 2 us for each. */
   indexLagEntriesMax: 300_000,
+  /** The same while a defragmentation holds merges: ten seconds of the heaviest load, some 200 MB. */
+  defragLagEntriesMax: 2_000_000,
   /** Ticks (of --backend-batch-interval) without a write after which a small delta is merged: a restart scans nothing. */
   mergeIdleTicks: 50,
   /** Rows of one compaction slice: deletes of random rows touch a page each, as merges do. */
@@ -267,8 +271,10 @@ export const backendLimits: BackendLimits = {
   hashFoldRows: 500_000,
   /** Rows whose hashes are remembered, at 20 B each: 160 MB. With more of them a hash reads all rows, as etcd does. */
   rowHashesMax: 8_000_000,
-  /** Bytes that the flusher may lag, in rows or behind a merge, before jobs (compactions) have to wait for it. */
+  /** Bytes that the flusher may lag, in rows or behind a merge, before jobs (compactions) get a third of its time, not half. */
   jobLagBytes: 25_165_824,
+  /** Longest time that jobs take between two commits: it adds to the latency of what waits for a flush. */
+  jobStepMs: 60,
   /** Unflushed bytes at which proposals are refused with "too many requests": a second or two of the fastest load. */
   backlogBytesMax: 268_435_456,
   /** Chunks of a snapshot on their way to the core: keeps the reader busy while one is sent; a slow client stops it. */

@@ -6,7 +6,7 @@ import { Admin } from './admin/admin.ts';
 import { memberSource } from './admin/member-source.ts';
 import { ExitCode, FatalError } from './base/fatal.ts';
 import { loadConfig } from './config/load.ts';
-import type { MemberUrl } from './config/member-url.ts';
+import { type MemberUrl, urlTexts } from './config/member-url.ts';
 import type { LogConfig, ServerConfig } from './config/server-config.ts';
 import { startingFields, startingMessage } from './config/starting-message.ts';
 import { etcdVersion, keelsonVersion } from './config/version.ts';
@@ -14,6 +14,7 @@ import type { HttpHandler } from './grpc/http-exchange.ts';
 import type { CallObserver } from './grpc/observer.ts';
 import { Router } from './grpc/router.ts';
 import { GrpcServer, grpcServerOptions } from './grpc/server.ts';
+import { StatusCode } from './grpc/status.ts';
 import { systemClock } from './io/clock.ts';
 import { startFailpoints } from './io/failpoint-http.ts';
 import { Http1Server } from './io/http1.ts';
@@ -35,6 +36,7 @@ import type { Member } from './server/member.ts';
 import { backendObserver, leaseCounters, memberCounters, scrapeMember, walObserver } from './server/observers.ts';
 import { grpcMethodIndex } from './telemetry/grpc-methods.ts';
 import { Logger, parseLogLevel } from './telemetry/logger.ts';
+import type { ClientVersionCounter, GrpcMetrics, NetworkMetrics } from './telemetry/member-metrics.ts';
 import { Metrics } from './telemetry/metrics.ts';
 
 const CALLER = 'main.ts';
@@ -140,7 +142,7 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   await new Promise<void>((ready) => member.start(ready));
   const listeners = await listenAll(config, logger, grpc, admin);
   startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
-  onSignals(logger, listeners, grpc, member);
+  onSignals(config, logger, listeners, grpc, member);
   logger.info(CALLER, 'ready to serve client requests', { addresses: listeners[0]!.addresses() });
   for (const address of listeners[0]!.addresses()) {
     logger.info(CALLER, 'serving client traffic insecurely; this is strongly discouraged!', {
@@ -235,6 +237,9 @@ function newMetrics(config: ServerConfig): Metrics {
 
 function callObserver(metrics: Metrics, router: Router): CallObserver {
   const { grpc, network } = metrics;
+  // Requests of one client follow each other: most have the version of the one before.
+  let lastVersion = '';
+  let lastCounter: ClientVersionCounter | null = null;
   // The metrics' place of each method of the router, filled once all methods are registered.
   const indexes: number[] = [];
   const indexOf = (index: number): number => {
@@ -243,12 +248,23 @@ function callObserver(metrics: Metrics, router: Router): CallObserver {
   };
   return {
     wantsDuration: grpc.handling !== null,
-    started: (method) => grpc.started[indexOf(method.index)]!++,
+    started: (method, call) => {
+      grpc.started[indexOf(method.index)]!++;
+      const version = call.metadata('client-api-version') ?? 'unknown';
+      if (version !== lastVersion) {
+        lastVersion = version;
+        lastCounter = network.clientVersion(version);
+      }
+      lastCounter!.count(method.kind === 'unary');
+    },
     received: (method) => grpc.received[indexOf(method.index)]!++,
     sent: (method) => grpc.sent[indexOf(method.index)]!++,
     handled: (method, code, durationMs) => {
       const index = indexOf(method.index);
       grpc.handled(index, code);
+      if (method.kind === 'bidi') countStreamEnd(network, grpc, index, code, method.name);
+      // etcd's interceptor counts the answer of a unary call even when it is an error.
+      else if (code !== 0 && method.kind === 'unary') grpc.sent[index]!++;
       grpc.handling?.[index]?.observe(durationMs / 1000);
     },
     receivedBytes: (bytes) => {
@@ -258,6 +274,17 @@ function callObserver(metrics: Metrics, router: Router): CallObserver {
       network.clientSentBytes += bytes;
     },
   };
+}
+
+/** In etcd the receive that finds a stream's end counts as one, but none follows where the server has ended it. */
+function countStreamEnd(network: NetworkMetrics, grpc: GrpcMetrics, index: number, code: number, name: string): void {
+  const { ok, canceled, deadlineExceeded, internal, resourceExhausted } = StatusCode;
+  // Of these two a message that does not parse or is too large.
+  const isReceiveFailure = code === internal || code === resourceExhausted;
+  if (isReceiveFailure || code === ok || code === canceled || code === deadlineExceeded) grpc.received[index]!++;
+  if (!isReceiveFailure) return;
+  if (name === 'Watch') network.streamFailures.with('receive', 'watch').value++;
+  else if (name === 'LeaseKeepAlive') network.streamFailures.with('receive', 'lease-keepalive').value++;
 }
 
 function registerServices(
@@ -289,16 +316,29 @@ function addressOf(url: MemberUrl): ListenAddress {
   return { host: url.host === 'localhost' ? '127.0.0.1' : url.host, port: url.port };
 }
 
-function onSignals(logger: Logger, listeners: readonly Listener[], grpc: GrpcServer, member: Member): void {
+function onSignals(
+  config: ServerConfig,
+  logger: Logger,
+  listeners: readonly Listener[],
+  grpc: GrpcServer,
+  member: Member,
+): void {
   let stopping = false;
   const stop = (signal: string): void => {
     if (stopping) return;
     stopping = true;
     logger.info(CALLER, 'received signal; shutting down', { signal });
+    const fields = {
+      name: config.name,
+      'data-dir': config.dataDir,
+      'advertise-peer-urls': urlTexts(config.advertisePeerUrls),
+      'advertise-client-urls': urlTexts(config.advertiseClientUrls),
+    };
+    logger.info(CALLER, 'closing etcd server', fields);
     const finish = (): void => {
       grpc.destroy();
       member.stop(() => {
-        logger.info(CALLER, 'closed etcd server', {});
+        logger.info(CALLER, 'closed etcd server', fields);
         logger.flush();
         process.exit(0);
       });

@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { KubeClient } from './kube-client.ts';
-import { freePorts, Program, peerBinaries, until } from './program.ts';
+import { freePorts, Hopeless, Program, peerBinaries, until } from './program.ts';
 
 const run = promisify(execFile);
 export const kubeVersion = '1.36.3';
@@ -70,7 +70,7 @@ export class KubeApiServer {
 
   async ready(): Promise<void> {
     await until('kube-apiserver /readyz', READY_TIMEOUT_MS, async () => {
-      if (this.#program?.ended !== false) throw new Error(`it ended: ${this.log().slice(-3000)}`);
+      if (this.#program?.ended !== false) throw new Hopeless(`kube-apiserver ended: ${this.log().slice(-3000)}`);
       const answer = await this.client.send('GET', '/readyz?verbose');
       if (answer.status !== 200) throw new Error(answer.text);
       return true;

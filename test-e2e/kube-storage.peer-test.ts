@@ -9,7 +9,7 @@ import { after, before, describe, it } from 'node:test';
 import { KubeApiServer } from './kube-apiserver.ts';
 import { inParallel, type KubeClient } from './kube-client.ts';
 import { compareViews, identities } from './object-views.ts';
-import { freePorts, Program, peerBinaries, scratchFolder, sleep, until } from './program.ts';
+import { freePorts, Hopeless, Program, peerBinaries, scratchFolder, sleep, until } from './program.ts';
 import { Store, sumOf } from './store.ts';
 import { defineWidgets, widgetsIn } from './widget.ts';
 import { WriteLoad } from './write-load.ts';
@@ -53,7 +53,7 @@ describe('Kubernetes 1.37’s storage layer on keelson', { timeout: 400_000 }, (
       folder: scratch.folder,
     });
     await until('apiextensions-apiserver /readyz', 120_000, async () => {
-      if (server.ended) throw new Error(`it ended: ${server.log().slice(-3000)}`);
+      if (server.ended) throw new Hopeless(`apiextensions-apiserver ended: ${server.log().slice(-3000)}`);
       const answer = await client.send('GET', '/readyz?verbose');
       if (answer.status !== 200) throw new Error(answer.text);
       return true;

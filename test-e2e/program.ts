@@ -31,6 +31,7 @@ const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => process.exit(1));
 
 export class Program {
   readonly name: string;
@@ -130,7 +131,10 @@ export function scratchFolder(name: string): Scratch {
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Polls until the probe gives something; its errors count as "not yet", the last of them is told. Returns what it took. */
+/** What a probe throws when waiting is in vain. */
+export class Hopeless extends Error {}
+
+/** Polls until the probe gives something; its errors count as "not yet", the last of them is told. */
 export async function until<T>(
   what: string,
   timeoutMs: number,
@@ -143,6 +147,7 @@ export async function until<T>(
       const found = await probe();
       if (found !== false) return found;
     } catch (error) {
+      if (error instanceof Hopeless) throw error;
       last = error;
     }
     await sleep(50);

@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type ExitStatus, freePorts, Program, peerBinaries, repository, until } from './program.ts';
+import { type ExitStatus, freePorts, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
 
 const run = promisify(execFile);
 const READY = 'ready to serve client requests';
@@ -53,10 +53,16 @@ export class Store {
     const program = new Program({ name, file, args: this.#args, folder: this.#folder });
     this.#program = program;
     await until(`${name} ready`, 30_000, () => {
-      if (program.ended) throw new Error(`it ended: ${program.log().slice(-2000)}`);
+      if (program.ended) throw new Hopeless(`${name} ended: ${program.log().slice(-2000)}`);
       return program.log().includes(READY);
     });
     return performance.now() - began;
+  }
+
+  /** When the present run ends, for whatever reason. */
+  get exited(): Promise<ExitStatus> {
+    if (this.#program === null) throw new Error('never started');
+    return this.#program.exited;
   }
 
   /** kill -9: nothing is flushed, drained or said. */
@@ -66,6 +72,7 @@ export class Store {
 
   async stop(): Promise<ExitStatus> {
     if (this.#program === null) throw new Error('never started');
+    if (this.#program.ended) throw new Error(`it ended by itself: ${this.log().slice(-2000)}`);
     return this.#program.stop();
   }
 

@@ -210,7 +210,7 @@ describe('admin beside etcd', { skip: !existsSync(join(bin, 'etcd')) }, () => {
     ours.rangeDuration.with('true').observe(0.001);
     ours.id.with('1').value = 1;
     ours.clusterVersion.with('3.7').value = 1;
-    metrics.network.clientVersion('3.7').unary.value++;
+    metrics.network.clientVersion('3.7').count(true);
     metrics.network.knownPeers.with('1', '1').value = 1;
     const theirs = await ask(theirPort, 'GET', '/metrics', {});
     const mine = await ask(ourPort, 'GET', '/metrics', {});

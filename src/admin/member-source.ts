@@ -2,6 +2,7 @@
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
+import { RequestField } from '../proto/internal-request.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
@@ -22,15 +23,20 @@ export interface MemberSourceOptions {
 
 export function memberSource(options: MemberSourceOptions): AdminSource {
   const { member, etcdVersion, metricsText, setTimer } = options;
-  const { alarms, cluster, raft, store } = member.parts;
+  const { alarms, cluster, counters, nowMs, raft, store } = member.parts;
   // /health/ reads one key, as etcd does; what it holds does not matter.
   const request = new RangeRequest();
   const key = Buffer.from([0x0a, 0x01, 0x61]);
   request.parse(key, 0, key.length);
   const body = new ByteWriter(1024);
   const readLocally = (): string | null => {
+    const startMs = nowMs();
     body.reset();
-    return store.range(request, body)?.message ?? null;
+    const error = store.range(request, body);
+    const seconds = (nowMs() - startMs) / 1000;
+    counters.observeRange(error === null, seconds);
+    counters.observeRequest(RequestField.range, error === null, seconds);
+    return error?.message ?? null;
   };
   return {
     alarms: () =>

@@ -246,7 +246,7 @@ export class OperationSource {
 
   next(model: Model): Operation {
     const roll = this.random.float();
-    if (roll < 0.06 && model.revision > model.compactRevision + 1) {
+    if (roll < 0.03 && model.revision > model.compactRevision + 1) {
       const span = model.revision - model.compactRevision;
       return { kind: 'compact', revision: model.compactRevision + 1 + Math.floor(this.random.float() * span) };
     }

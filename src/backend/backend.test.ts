@@ -269,7 +269,7 @@ let hashesCompared = 0;
 
 const replayed = process.env['KEELSON_SEED'];
 const firstSeed = replayed === undefined ? Math.floor(Math.random() * 1e9) : Number(replayed);
-const seedCount = replayed === undefined ? 40 : 1;
+const seedCount = replayed === undefined ? Number(process.env['KEELSON_SEEDS'] ?? 40) : 1;
 
 test(`random histories equal the model, seeds from ${firstSeed}`, () => {
   for (let seed = firstSeed; seed < firstSeed + seedCount; seed++) {
@@ -279,5 +279,5 @@ test(`random histories equal the model, seeds from ${firstSeed}`, () => {
       throw new Error(`KEELSON_SEED=${seed}`, { cause: error });
     }
   }
-  assert.ok(replayed !== undefined || hashesCompared > seedCount, 'compaction hashes were compared');
+  assert.ok(replayed !== undefined || hashesCompared > 0, 'compaction hashes were compared');
 });

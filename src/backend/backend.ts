@@ -38,7 +38,7 @@ import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
-import type { FromFlusher, JobKind } from './messages.ts';
+import { type FromFlusher, JobHash, type JobKind } from './messages.ts';
 import { recoverIndex, recoverNumbers } from './recovery.ts';
 import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
 import { SmallBuckets } from './small-buckets.ts';
@@ -83,6 +83,9 @@ export class Backend {
   private mergesDone = 0;
   private mergesWanted = 0;
   private idleTicks = 0;
+  private compactionsPending = 0;
+  /** Something waits for the end of this apply to be flushed. */
+  private flushSoon = false;
   private timer: Timer | null = null;
   private allocatedBytes: number;
   private freeBytes: number;
@@ -239,6 +242,7 @@ export class Backend {
     failpoint('afterWritebackBuf');
     const rows = this.rows;
     if (
+      this.flushSoon ||
       rows.rowsAppended - this.postedRows >= this.limits.commitRows ||
       rows.position - this.postedPosition >= this.limits.commitBytes
     ) {
@@ -307,7 +311,9 @@ export class Backend {
   /** The flusher is behind its bounds: the server answers "too many requests" until it has caught up. */
   isOverloaded(): boolean {
     if (this.rows.backlogBytes > this.limits.backlogBytesMax) return true;
-    return this.mergesBegun > this.mergesDone && this.index.activeEntries > this.limits.indexLagEntriesMax;
+    const { indexLagEntriesMax, defragLagEntriesMax } = this.limits;
+    const entriesMax = this.defragsRunning > 0 ? defragLagEntriesMax : indexLagEntriesMax;
+    return this.mergesBegun > this.mergesDone && this.index.activeEntries > entriesMax;
   }
 
   sizes(): BackendSizes {
@@ -317,6 +323,7 @@ export class Backend {
 
   private postFlush(): void {
     assert(!this.applying, 'backend: flush inside of an apply');
+    this.flushSoon = false;
     if (this.rows.position === this.postedPosition) return;
     this.postedPosition = this.rows.position;
     this.postedRows = this.rows.rowsAppended;
@@ -420,8 +427,8 @@ export class Backend {
 
   /**
    * Compacts to `revision`; part of an apply, before its endApply(). Reads below it are refused by the caller from now on;
-   * rows go in the background. `done` hears the hash that etcd keeps for this compaction, null when a later compaction
-   * overtook it.
+   * rows go in the background. `done` hears the hash that etcd keeps for this compaction, null when the compaction
+   * before it had not ended, as in etcd.
    */
   compact(revision: number, done: (hash: CompactionHash | null) => void): void {
     assert(revision > this.compact_ && revision <= this.revision_, 'backend: compaction out of range');
@@ -438,18 +445,24 @@ export class Backend {
 
   private postCompaction(revision: number, previous: number, done: (hash: CompactionHash | null) => void): void {
     const compactRevision = previous > 0 ? previous : -1;
-    const keepsNothing = !this.hasLiveKeyAt(revision) && !this.hasTombstoneAt(revision);
+    // As etcd (issue 15919): after a compaction that had not ended, what is hashed would depend on how far it had come.
+    const hashes = this.applying && this.compactionsPending === 0;
+    const keepsNothing = hashes && !this.hasLiveKeyAt(revision) && !this.hasTombstoneAt(revision);
+    this.compactionsPending++;
+    this.flushSoon = true;
     // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
     const pending = this.index.activeEntries > 0;
     this.mergesWanted = Math.max(this.mergesWanted, this.mergesBegun + (pending ? 1 : 0));
     const merges = this.mergesWanted;
     if (!this.applying) this.beginMerge();
-    this.postJob({ kind: 'compact', revision, previous: compactRevision, keepsNothing }, merges, (hash, durationMs) => {
+    const job = { kind: 'compact', revision, previous: compactRevision, hashes, keepsNothing } as const;
+    this.postJob(job, merges, (hash, durationMs) => {
+      this.compactionsPending--;
+      if (hash !== JobHash.absorbed) this.observer.compaction(durationMs, revision);
       if (hash < 0) {
         done(null);
         return;
       }
-      this.observer.compaction(durationMs, revision);
       const result = { hash, revision, compactRevision };
       this.onCompactionHash?.(result);
       done(result);

@@ -1,5 +1,5 @@
 // Compaction of the `key` table and the index to a revision, in slices on the flusher. What may go is listed in `garbage`
-// and the index's `histlog`, so it costs what it deletes. First the hash that etcd keeps of each compaction is taken.
+// and the index's `histlog`, so it costs what it deletes. First the hash that etcd keeps of a compaction is taken, unless the one before had not ended.
 //
 //   hash ──▶ collect garbage ──▶ delete rows ──▶ delete garbage ──▶ index ──▶ finishedCompactRev in the last commit
 //                   ▲                                  │
@@ -14,7 +14,7 @@ import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts';
 import { RowHash } from './hash.ts';
 import { compactSlice } from './index-merge.ts';
-import type { JobKind } from './messages.ts';
+import { JobHash, type JobKind } from './messages.ts';
 import { RevisionList } from './revision-list.ts';
 
 /** A block of garbage with what remains of it after its rows are deleted. */
@@ -32,7 +32,7 @@ export class CompactJob implements RunningJob {
   readonly mustEnd = false;
   private readonly flusher: Flusher;
   private readonly revision: number;
-  private readonly rowHash: RowHash;
+  private readonly rowHash: RowHash | null;
   private phase: Phase = 'hash';
   /** Blocks below are done, though some of their rows may remain. */
   private from: Buffer | undefined;
@@ -46,17 +46,17 @@ export class CompactJob implements RunningJob {
   constructor(flusher: Flusher, job: JobKind & { kind: 'compact' }) {
     this.flusher = flusher;
     this.revision = job.revision;
-    this.rowHash = new RowHash(flusher, job.revision, job.previous, job.keepsNothing);
+    this.rowHash = job.hashes ? new RowHash(flusher, job.revision, job.previous, job.keepsNothing) : null;
   }
 
   get hash(): number {
-    return this.rowHash.hash;
+    return this.rowHash?.hash ?? JobHash.none;
   }
 
   step(): JobStep {
     switch (this.phase) {
       case 'hash':
-        if (this.rowHash.step()) this.phase = 'collect';
+        if (this.rowHash === null || this.rowHash.step()) this.phase = 'collect';
         return 'more';
       case 'collect':
         this.collect();

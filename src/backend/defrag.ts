@@ -22,6 +22,8 @@ export function defragPath(path: string): string {
   return `${path}.defrag`;
 }
 
+const CATCH_UP_SLICES = 4;
+
 type State = 'begin' | 'copying' | 'copied' | 'catchingUp' | 'moving' | 'swapping';
 
 /** Tables that only grow at their end while a defragmentation runs. */
@@ -106,16 +108,25 @@ export class DefragJob implements RunningJob {
     this.state = 'catchingUp';
   }
 
-  /** One slice of what the copy lacks. */
+  /** A few slices of what the copy lacks, to one commit of the flusher: so it gains on the heaviest load. */
   private catchUp(): void {
+    const { commitRows } = this.flusher.limits;
     this.old.refresh();
-    let copied = 0;
-    this.copyOf().transaction(() => {
-      for (const name of GROWING) copied += this.copyGrown(name, this.flusher.limits.commitRows);
-    });
-    this.roundEntries += copied;
-    // A slice that was not full has reached the old file's end as it was.
-    if (copied >= this.flusher.limits.commitRows) return;
+    for (let slice = 0; slice < CATCH_UP_SLICES; slice++) {
+      let copied = 0;
+      this.copyOf().transaction(() => {
+        for (const name of GROWING) copied += this.copyGrown(name, commitRows);
+      });
+      this.roundEntries += copied;
+      if (copied < commitRows) {
+        this.endRound();
+        return;
+      }
+    }
+  }
+
+  /** The copy has reached the old file's end as it was. */
+  private endRound(): void {
     if (this.roundEntries <= this.flusher.limits.defragCatchUpRows) this.state = 'moving';
     this.roundEntries = 0;
     this.holdsCommits = this.state === 'moving';

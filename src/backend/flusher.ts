@@ -30,7 +30,7 @@ import { HashJob, HashKvJob } from './hash.ts';
 import type { FrozenDelta } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
 import { type IndexTables, indexWriteTables } from './index-tables.ts';
-import type { FromFlusher, Job, ToFlusher } from './messages.ts';
+import { type FromFlusher, type Job, JobHash, type ToFlusher } from './messages.ts';
 import type { RowHashes } from './row-hashes.ts';
 import { RecordKind, RowLogReader } from './row-log.ts';
 
@@ -106,7 +106,8 @@ export class Flusher {
   private closing = false;
   private closed = false;
   private coreSwapped = false;
-  private jobDelay = 0;
+  /** Time that jobs may take before rows and merges have had their share again. */
+  private jobCreditMs = 0;
 
   constructor(options: FlusherOptions) {
     this.options = options;
@@ -182,9 +183,9 @@ export class Flusher {
   step(): boolean {
     if (this.closed) return false;
     const holds = this.job?.run.holdsCommits === true;
+    const startedMs = this.options.now();
     const flushed = !holds && this.stepCommit();
-    // When rows or merges lag, jobs get every other step only: clients wait for rows, nobody for a compaction.
-    const worked = flushed && this.isLagging && ++this.jobDelay % 2 !== 0 ? false : this.stepJob();
+    const worked = this.stepJobs(flushed ? this.options.now() - startedMs : 0);
     if (flushed || worked) return true;
     if (this.closing && this.job === null && this.jobs.length === 0) {
       this.closed = true;
@@ -196,11 +197,14 @@ export class Flusher {
 
   /** The rows' hashes once a hash or a compaction has loaded them. */
   rowHashes: RowHashes | null = null;
+  /** Those of what is flushed while they are being loaded. */
+  rowHashesTail: RowHashes | null = null;
   /** There are too many rows to keep their hashes. */
   rowHashesRefused = false;
 
   refuseRowHashes(): void {
     this.rowHashes = null;
+    this.rowHashesTail = null;
     this.rowHashesRefused = true;
   }
 
@@ -321,7 +325,7 @@ export class Flusher {
     const value = reader.bytes.subarray(reader.valueStart, reader.valueEnd);
     const key = tombstone ? this.keyScratch : this.key17;
     this.keyTable.put(key, value);
-    this.rowHashes?.append(reader.main, reader.sub, key, value);
+    (this.rowHashes ?? this.rowHashesTail)?.append(reader.main, reader.sub, key, value);
     if (reader.supersededMain !== 0) {
       const { main, sub, supersededMain, supersededSub } = reader;
       this.garbage.add(this.garbageTable, main, sub, supersededMain, supersededSub, false);
@@ -350,6 +354,21 @@ export class Flusher {
     this.term = term;
   }
 
+  /** Jobs get half of the thread's time beside commits, a third when those lag: less would starve a compaction, whose
+   * garbage grows with the load, and so the disk. */
+  private stepJobs(commitMs: number): boolean {
+    const share = this.isLagging ? 0.5 : 1;
+    const credit = commitMs === 0 ? 0 : Math.min(this.limits.jobStepMs, this.jobCreditMs + commitMs * share);
+    this.jobCreditMs = credit;
+    if (credit < 0) return false;
+    for (;;) {
+      const startedMs = this.options.now();
+      const worked = this.stepJob();
+      this.jobCreditMs -= this.options.now() - startedMs;
+      if (!worked || this.job === null || this.jobCreditMs <= 0) return worked;
+    }
+  }
+
   private stepJob(): boolean {
     if (this.job === null) {
       const next = this.jobs[0];
@@ -367,15 +386,16 @@ export class Flusher {
     if (step !== 'done') return step === 'more';
     this.job = null;
     const durationMs = this.options.now() - startedMs;
-    for (const other of absorbed) this.options.send({ kind: 'jobDone', id: other, hash: -1, error: '', durationMs });
+    for (const other of absorbed)
+      this.options.send({ kind: 'jobDone', id: other, hash: JobHash.absorbed, error: '', durationMs });
     this.options.send({ kind: 'jobDone', id, hash: run.hash, error: run.error, durationMs });
     return true;
   }
 
-  /** Of compactions that wait in a row only the newest is done: it deletes what the others would. They have no hash then. */
+  /** Of compactions without a hash that wait in a row only the newest is done: it deletes what the others would. */
   private newestCompaction(first: Job, absorbed: number[]): Job {
     let newest = first;
-    if (first.kind !== 'compact') return first;
+    if (first.kind !== 'compact' || first.hashes) return first;
     for (;;) {
       const next = this.jobs[0];
       if (next === undefined || next.kind !== 'compact') return newest;

@@ -50,6 +50,7 @@ export class RowHash {
   private readonly dropped = new RevisionList();
   private readonly scanHasher: KvHasher;
   private loading: RowHashes | null = null;
+  private loadEnd: Buffer | undefined;
   private fold: HashFold | null = null;
   private garbageRead: boolean;
   private garbageFrom: Buffer | undefined;
@@ -104,14 +105,26 @@ export class RowHash {
     this.garbageRead = true;
   }
 
-  /** One slice of the rows into row-hashes. What is flushed between two slices stands after what is loaded. */
+  /** One slice of the rows into row-hashes. What is flushed from the first slice on is gathered by the flusher: else a load
+   * of writes faster than this reading would keep it from ever ending. */
   private load(): void {
-    const loading = this.loading ?? new RowHashes();
-    this.loading = loading;
-    if (this.readRows(undefined, (main, sub, key, value) => loading.append(main, sub, key, value))) {
-      this.flusher.rowHashes = loading;
+    const { flusher } = this;
+    if (this.loading === null) {
+      this.loading = new RowHashes();
+      this.loadEnd = encodeRevisionKey(flusher.state.currentRevision + 1, 0);
+      flusher.rowHashesTail = new RowHashes();
     }
-    if (loading.rowCount > this.flusher.limits.rowHashesMax) this.refuse();
+    const { loading } = this;
+    const done = this.readRows(this.loadEnd, (main, sub, key, value) => loading.append(main, sub, key, value));
+    if (loading.rowCount > flusher.limits.rowHashesMax) {
+      this.refuse();
+    } else if (done) {
+      loading.appendAll(flusher.rowHashesTail!);
+      flusher.rowHashes = loading;
+      flusher.rowHashesTail = null;
+      // The flusher may find them too many at any time: then the rows are read from the first one on.
+      this.from = undefined;
+    }
   }
 
   /** Too many rows to remember: read them again at each hash. */

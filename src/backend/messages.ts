@@ -20,6 +20,8 @@ export type JobKind =
       readonly revision: number;
       /** The compact revision before, -1: none. */
       readonly previous: number;
+      /** The hash that etcd keeps is wanted. */
+      readonly hashes: boolean;
       /** Nothing at all is kept at that revision: etcd then hashes without its keep set. */
       readonly keepsNothing: boolean;
     }
@@ -32,6 +34,9 @@ export type JobKind =
     }
   | { readonly kind: 'hash' }
   | { readonly kind: 'defrag' };
+
+/** What stands for a job's hash when there is none: not asked for, or the job was done by a later one. */
+export const JobHash = { none: -1, absorbed: -2 } as const;
 
 export type ToFlusher =
   | { readonly kind: 'slab'; readonly id: number; readonly memory: SharedArrayBuffer }

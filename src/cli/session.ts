@@ -4,11 +4,12 @@
 
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import type { ClientLog, EtcdClient } from '../client/client.ts';
+import type { EtcdClient } from '../client/client.ts';
 import { bytesOf, textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { Flag } from './flag.ts';
 import { applyEnvironment, type Environment, type GlobalFlags } from './global-flags.ts';
+import { logLine } from './log-line.ts';
 import { Output } from './output.ts';
 import { loadPrinter, type Printable, type Printer, printWith } from './printer.ts';
 
@@ -74,6 +75,7 @@ export class Session {
       flags.push(...each.options.filter((option) => option instanceof Flag));
     }
     applyEnvironment(this.#command, flags, this.environment, this.#command.name() === 'watch', logLine);
+    if (this.globals.debug) this.#printFlags();
     const { discoverySrv, cert, key, cacert } = this.globals;
     if (discoverySrv !== '') throw badArguments('--discovery-srv is not supported yet: give --endpoints');
     for (const [name, value] of Object.entries({ cert, key, cacert })) {
@@ -81,6 +83,16 @@ export class Session {
     }
     this.#printer = await loadPrinter(this.format, this.globals.hex);
     if (this.#printer === null) throw new ExitError(ExitCode.badFeature, 'unsupported output format');
+  }
+
+  /** What the command runs with, as variables. */
+  #printFlags(): void {
+    for (const option of this.#program.options) {
+      const name = option.name().toUpperCase().replaceAll('-', '_');
+      const value = String(this.#program.getOptionValue(option.attributeName()));
+      const isSecret = ['user', 'password', 'auth-jwt-token'].includes(option.name()) && value !== '';
+      process.stderr.write(`KEELSONCTL_${name}=${isSecret ? '(set)' : value}\n`);
+    }
   }
 
   /** A client of these endpoints, by default all that were given. Closed at the end of the run at the latest. */
@@ -152,11 +164,3 @@ function readPem(byteText: string): Buffer {
     throw badArguments(`open ${textOf(byteText)}: ${reason}`);
   }
 }
-
-/** A line on stderr as etcd's client logs. */
-export const logLine: (
-  ...line: [...Parameters<ClientLog>] | ['fatal', string, Readonly<Record<string, unknown>>]
-) => void = (level, message, fields) => {
-  const line = { level, ts: new Date().toISOString(), logger: 'keelsonctl', msg: message, ...fields };
-  process.stderr.write(`${JSON.stringify(line)}\n`);
-};

@@ -10,7 +10,8 @@ import { rpc } from '../client/rpc.ts';
 import { formatDuration, humanBytes } from '../config/go-value.ts';
 import { textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
-import { logLine, type Session } from './session.ts';
+import { logLine } from './log-line.ts';
+import type { Session } from './session.ts';
 
 const hashBytes = 32;
 /** The hash follows whole pages of at least this size. */

@@ -398,7 +398,7 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
 
   private start(): void {
     this.started = true;
-    this.owner.observer.started(this.method);
+    this.owner.observer.started(this.method, this);
   }
 
   /** Keeps bytes for later, within the connection's bound. */

@@ -4,7 +4,7 @@ import type { Applier } from '../apply/applier.ts';
 import type { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Status } from '../grpc/status.ts';
-import { encode, type MessageInit, type Schema } from '../proto/message.ts';
+import { decode, encode, type MessageInit, type Schema } from '../proto/message.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import type { Waiter } from '../server/pending.ts';
 import { type ResponseHeaderEncoder, responseHeaderBytesMax } from '../server/response-header.ts';
@@ -50,6 +50,13 @@ export function failMalformed(call: ServerCall): void {
     code: 13,
     message: 'grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data',
   });
+}
+
+/** For methods whose request has no fields. False: the bytes are no message at all, and the call has failed. */
+export function acceptEmpty(call: ServerCall, message: Buffer, start: number, end: number): boolean {
+  if (decode({}, message, start, end) !== undefined) return true;
+  failMalformed(call);
+  return false;
 }
 
 /** Waits for a proposal and answers with what was applied: header and body. */

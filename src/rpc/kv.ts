@@ -13,9 +13,11 @@ import { RequestField } from '../proto/internal-request.ts';
 import { DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest } from '../proto/kv-request.ts';
 import { decode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import { Reader } from '../proto/wire.ts';
 import { type Member, readOnlyTxnKind } from '../server/member.ts';
 import type { Waiter } from '../server/pending.ts';
 import type { ReadWaiter } from '../server/read-queue.ts';
+import { rangeText, txnText } from '../server/request-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
 import { RangeStreamHandler } from './range-stream.ts';
@@ -81,7 +83,12 @@ class KvService {
     else respondWithBody(call, header, store.rangeRevision, this.body);
     counters.observeRange(error === null, tookMs / 1000);
     counters.observeRequest(RequestField.range, error === null, tookMs / 1000);
-    if (tookMs > warningApplyMs) this.member.warnSlowRead(tookMs, describeRange(request, this.body.length));
+    if (tookMs > warningApplyMs) this.warnSlowRange(tookMs, request);
+  }
+
+  private warnSlowRange(tookMs: number, request: RangeRequest): void {
+    const response = `range_response_count:${countKeyValues(this.body)} size:${this.body.length}`;
+    this.member.log.slowRead('read-only range ', rangeText(request), response, tookMs);
   }
 
   put(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -129,11 +136,15 @@ class KvService {
   }
 
   private answerTxn(call: ServerCall, request: TxnRequest): void {
-    const { applier, store, header, counters, nowMs } = this.member.parts;
+    const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
     const startMs = nowMs();
     this.body.release(applyBodyBytesKept);
     const error = applier.readTxn(request, this.body);
-    counters.observeRequest(readOnlyTxnKind, error === null, (nowMs() - startMs) / 1000);
+    const tookMs = nowMs() - startMs;
+    counters.observeRequest(readOnlyTxnKind, error === null, tookMs / 1000);
+    if (tookMs > warningApplyMs) {
+      this.member.log.slowRead('read-only txn ', txnText(request), `size:${this.body.length}`, tookMs);
+    }
     if (error !== null) failWith(call, error);
     else respondWithBody(call, header, store.currentRevision, this.body);
   }
@@ -162,11 +173,16 @@ class KvService {
   }
 }
 
-function describeRange(request: RangeRequest, responseBytes: number): string {
-  const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd, limit, revision } = request;
-  const key = JSON.stringify(buffer.toString('utf8', keyStart, keyEnd));
-  const end = JSON.stringify(buffer.toString('utf8', rangeEndStart, rangeEndEnd));
-  return `key:${key} range_end:${end} limit:${limit} revision:${revision} response_size:${responseBytes}`;
+/** How many KeyValues a RangeResponse's body holds: only a line about a slow request asks. */
+function countKeyValues(body: ByteWriter): number {
+  const reader = new Reader();
+  reader.reset(body.bytes, 0, body.length);
+  let count = 0;
+  while (reader.readTag()) {
+    if (reader.fieldNumber === 2) count++;
+    reader.skip();
+  }
+  return count;
 }
 
 class RangeWaiter implements ReadWaiter {

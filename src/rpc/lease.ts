@@ -9,6 +9,7 @@ import {
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
   LeaseLeasesResponse,
+  LeaseRevokeRequest,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
 } from '../proto/etcdserverpb.ts';
@@ -16,22 +17,19 @@ import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
-import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
+import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithMessage } from './answer.ts';
 
 const SERVICE = 'etcdserverpb.Lease';
 
 export function registerLease(router: Router, member: Member): void {
   router.unary(SERVICE, 'LeaseGrant', (call, message, start, end) => grant(member, call, message, start, end));
-  router.unary(SERVICE, 'LeaseRevoke', (call, message, start, end) => {
-    const waiter = new ApplyWaiter(call, member.parts.header);
-    const error = member.propose(RequestField.leaseRevoke, message, start, end, waiter);
-    if (error !== null) failWith(call, error);
-  });
+  router.unary(SERVICE, 'LeaseRevoke', (call, message, start, end) => revoke(member, call, message, start, end));
   router.stream(SERVICE, 'LeaseKeepAlive', 'bidi', new KeepAliveHandler(member));
   router.unary(SERVICE, 'LeaseTimeToLive', (call, message, start, end) =>
     timeToLive(member, call, message, start, end),
   );
-  router.unary(SERVICE, 'LeaseLeases', (call) => {
+  router.unary(SERVICE, 'LeaseLeases', (call, message, start, end) => {
+    if (!acceptEmpty(call, message, start, end)) return;
     const { lessor, header, store } = member.parts;
     const leases = lessor.sorted().map((lease) => ({ id: lease.id }));
     respondWithMessage(call, LeaseLeasesResponse, { header: header.message(store.currentRevision), leases });
@@ -54,6 +52,17 @@ function grant(member: Member, call: ServerCall, message: Buffer, start: number,
   const bytes = encode(LeaseGrantRequest, { ttl: request.ttl, id });
   const waiter = new ApplyWaiter(call, member.parts.header);
   const error = member.propose(RequestField.leaseGrant, bytes, 0, bytes.length, waiter);
+  if (error !== null) failWith(call, error);
+}
+
+function revoke(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+  // Parsed for the refusal alone: what is in the log must parse, since every start applies it again.
+  if (decode(LeaseRevokeRequest, message, start, end) === undefined) {
+    failMalformed(call);
+    return;
+  }
+  const waiter = new ApplyWaiter(call, member.parts.header);
+  const error = member.propose(RequestField.leaseRevoke, message, start, end, waiter);
   if (error !== null) failWith(call, error);
 }
 

@@ -4,9 +4,7 @@ import type { CompactionHash } from '../backend/backend.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
 import {
-  AlarmAction,
   AlarmRequest,
-  AlarmResponse,
   DowngradeAction,
   DowngradeRequest,
   DowngradeResponse,
@@ -20,11 +18,13 @@ import { RequestField } from '../proto/internal-request.ts';
 import { decode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
+import { durationText, sizeFields } from '../server/member-log.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
-import { ApplyWaiter, failMalformed, failWith, respondWithMessage } from './answer.ts';
+import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithMessage } from './answer.ts';
 import { SnapshotHandler } from './snapshot-stream.ts';
 
 const SERVICE = 'etcdserverpb.Maintenance';
+const UNKNOWN = 2;
 const UNIMPLEMENTED = 12;
 
 export interface MaintenanceOptions {
@@ -35,11 +35,17 @@ export interface MaintenanceOptions {
 }
 
 export function registerMaintenance(router: Router, member: Member, options: MaintenanceOptions): void {
-  router.unary(SERVICE, 'Status', (call) => answerStatus(member, options, call));
+  router.unary(SERVICE, 'Status', (call, message, start, end) => {
+    if (acceptEmpty(call, message, start, end)) answerStatus(member, options, call);
+  });
   router.unary(SERVICE, 'Alarm', (call, message, start, end) => alarm(member, call, message, start, end));
-  router.unary(SERVICE, 'Hash', (call) => hash(member, call));
+  router.unary(SERVICE, 'Hash', (call, message, start, end) => {
+    if (acceptEmpty(call, message, start, end)) hash(member, call);
+  });
   router.unary(SERVICE, 'HashKV', (call, message, start, end) => hashKv(member, call, message, start, end));
-  router.unary(SERVICE, 'Defragment', (call) => defragment(member, call));
+  router.unary(SERVICE, 'Defragment', (call, message, start, end) => {
+    if (acceptEmpty(call, message, start, end)) defragment(member, call);
+  });
   router.unary(SERVICE, 'MoveLeader', (call, message, start, end) => moveLeader(member, call, message, start, end));
   router.unary(SERVICE, 'Downgrade', (call, message, start, end) => downgrade(member, call, message, start, end));
   router.stream(SERVICE, 'Snapshot', 'server', new SnapshotHandler(member));
@@ -71,13 +77,9 @@ function alarm(member: Member, call: ServerCall, message: Buffer, start: number,
     failMalformed(call);
     return;
   }
-  const { header, alarms, store } = member.parts;
-  if (request.action === AlarmAction.get) {
-    const answer = { header: header.message(store.currentRevision), alarms: alarms.get(request.alarm) };
-    respondWithMessage(call, AlarmResponse, answer);
-    return;
-  }
-  const error = member.propose(RequestField.alarm, message, start, end, new ApplyWaiter(call, header));
+  // Asking goes through the log too, as in etcd: the answer is then no older than the question.
+  const waiter = new ApplyWaiter(call, member.parts.header);
+  const error = member.propose(RequestField.alarm, message, start, end, waiter);
   if (error !== null) failWith(call, error);
 }
 
@@ -129,9 +131,25 @@ function hashKv(member: Member, call: ServerCall, message: Buffer, start: number
 }
 
 function defragment(member: Member, call: ServerCall): void {
-  const { backend, logger } = member.parts;
+  const { backend, logger, nowMs } = member.parts;
+  const startMs = nowMs();
+  const before = backend.sizes();
   logger.info('rpc/maintenance.ts', 'starting defragment', {});
-  backend.defrag(() => {
+  logger.info('rpc/maintenance.ts', 'defragmenting', { path: backend.path, ...sizeFields(before) });
+  backend.defrag((error) => {
+    if (error !== null) {
+      logger.warn('rpc/maintenance.ts', 'failed to defragment', { error: error.message });
+      call.fail({ code: UNKNOWN, message: error.message });
+      return;
+    }
+    const after = backend.sizes();
+    logger.info('rpc/maintenance.ts', 'finished defragmenting directory', {
+      path: backend.path,
+      'current-db-size-bytes-diff': after.totalBytes - before.totalBytes,
+      'current-db-size-in-use-bytes-diff': after.inUseBytes - before.inUseBytes,
+      ...sizeFields(after),
+      took: durationText(nowMs() - startMs),
+    });
     logger.info('rpc/maintenance.ts', 'finished defragment', {});
     // DefragmentResponse carries no header.
     call.respond(Buffer.alloc(0), 0, 0);

@@ -7,6 +7,8 @@ import { snapshotBlobBytes } from '../limits.ts';
 import { SnapshotResponse } from '../proto/etcdserverpb.ts';
 import { encode } from '../proto/message.ts';
 import type { Member } from '../server/member.ts';
+import { durationText, humanBytes } from '../server/member-log.ts';
+import { acceptEmpty } from './answer.ts';
 
 const HASH_BYTES = 32;
 const UNKNOWN = 2;
@@ -21,17 +23,24 @@ export class SnapshotHandler implements StreamHandler {
 
   halfClose(): void {}
 
-  message(call: ServerCall): void {
-    const { backend, cluster, logger, nowMs } = this.member.parts;
+  message(call: ServerCall, message: Buffer, start: number, end: number): void {
+    if (!acceptEmpty(call, message, start, end)) return;
+    const { backend, cluster, counters, logger, nowMs } = this.member.parts;
     const version = cluster.version ?? '';
     const startMs = nowMs();
     let sentBytes = 0;
     let totalBytes = 0;
+    counters.snapshotsRunning++;
+    const ended = (): void => {
+      counters.snapshotsRunning--;
+      counters.observeSnapshot((nowMs() - startMs) / 1000);
+    };
     const reader = backend.snapshot({
       started: (fileBytes) => {
         totalBytes = fileBytes;
         logger.info('rpc/snapshot-stream.ts', 'sending database snapshot to client', {
           'total-bytes': fileBytes,
+          size: humanBytes(fileBytes),
           'storage-version': version,
         });
       },
@@ -51,19 +60,28 @@ export class SnapshotHandler implements StreamHandler {
         return wantsMore;
       },
       done: (error) => {
+        ended();
         if (error !== null) {
           call.fail({ code: UNKNOWN, message: error.message });
           return;
         }
+        logger.info('rpc/snapshot-stream.ts', 'sending database sha256 checksum to client', {
+          'total-bytes': totalBytes,
+          'checksum-size': HASH_BYTES,
+        });
         logger.info('rpc/snapshot-stream.ts', 'successfully sent database snapshot to client', {
           'total-bytes': totalBytes,
-          took: `${((nowMs() - startMs) / 1000).toFixed(3)}s`,
+          size: humanBytes(totalBytes),
+          took: durationText(nowMs() - startMs),
           'storage-version': version,
         });
         call.end();
       },
     });
     call.onDrain = () => reader.resume();
-    call.onCancel = () => reader.cancel();
+    call.onCancel = () => {
+      reader.cancel();
+      ended();
+    };
   }
 }

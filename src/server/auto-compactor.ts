@@ -1,19 +1,23 @@
 // Automatic compaction by etcd's rules: `revision` keeps a count of revisions, looked at every five minutes; `periodic` keeps a
-// period: it samples the revision ten times an interval (the period, at most an hour) and compacts to the sample that has become
-// a period old. Runs where the leader is; being compacted already is success.
+// period: it samples the revision ten times an interval (the period, at most an hour) and compacts to the oldest sample, first when
+// a period has passed, then once an interval. What failed is tried again at the next sample. Runs where the leader is; being
+// compacted already is success. etcd's server/etcdserver/api/v3compactor.
 
 import { autoCompactionIntervalMs } from '../limits.ts';
 import { CompactionRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import type { LogFields } from '../telemetry/logger.ts';
 import type { Member } from './member.ts';
+import { durationText } from './member-log.ts';
 
 export type AutoCompaction =
   | { readonly mode: 'off' }
   | { readonly mode: 'periodic'; readonly retentionMs: number }
   | { readonly mode: 'revision'; readonly retentionRevisions: number };
 
+const CALLER = 'server/auto-compactor.ts';
 const HOUR_MS = 3_600_000;
 const SAMPLES_AN_INTERVAL = 10;
 
@@ -28,7 +32,6 @@ export function startAutoCompaction(
     repeat(autoCompactionIntervalMs, () => compactor.run(), setTimer);
   } else if (compaction.mode === 'periodic') {
     const compactor = new PeriodicCompactor(member, compaction.retentionMs);
-    compactor.sample();
     repeat(compactor.sampleMs, () => compactor.run(), setTimer);
   }
 }
@@ -44,17 +47,20 @@ function repeat(
   });
 }
 
-function compact(member: Member, kind: string, revision: number, done: (isCompacted: boolean) => void): void {
+type Kind = 'revision' | 'periodic';
+
+function compact(member: Member, kind: Kind, revision: number, fields: LogFields, done: (ok: boolean) => void): void {
   const { logger, nowMs } = member.parts;
   const startMs = nowMs();
-  logger.info('server/auto-compactor.ts', `starting auto ${kind} compaction`, { revision });
+  const { 'retry-interval': _retry, ...shown } = fields;
+  logger.info(CALLER, `starting auto ${kind} compaction`, { revision, ...shown });
   const finish = (error: EtcdError | null): void => {
     const isCompacted = error === null || error === etcdErrors.compacted;
-    const took = `${((nowMs() - startMs) / 1000).toFixed(6)}s`;
-    if (isCompacted) logger.info('server/auto-compactor.ts', `completed auto ${kind} compaction`, { revision, took });
-    else {
-      const fields = { revision, error: error.message };
-      logger.warn('server/auto-compactor.ts', `failed auto ${kind} compaction`, fields);
+    if (isCompacted) {
+      const took = durationText(nowMs() - startMs);
+      logger.info(CALLER, `completed auto ${kind} compaction`, { revision, ...shown, took });
+    } else {
+      logger.warn(CALLER, `failed auto ${kind} compaction`, { revision, ...fields, error: error.message });
     }
     done(isCompacted);
   };
@@ -70,6 +76,8 @@ class RevisionCompactor {
   private readonly member: Member;
   private readonly retentionRevisions: number;
   private lastRevision = 0;
+  /** A proposal is under way: nothing new before its end. */
+  private isBusy = false;
 
   constructor(member: Member, retentionRevisions: number) {
     this.member = member;
@@ -78,8 +86,14 @@ class RevisionCompactor {
 
   run(): void {
     const revision = this.member.parts.store.currentRevision - this.retentionRevisions;
-    if (!this.member.isLeader || revision <= 0 || revision === this.lastRevision) return;
-    compact(this.member, 'revision', revision, (isCompacted) => {
+    if (this.isBusy || !this.member.isLeader || revision <= 0 || revision === this.lastRevision) return;
+    this.isBusy = true;
+    const fields = {
+      'revision-compaction-retention': this.retentionRevisions,
+      'retry-interval': durationText(autoCompactionIntervalMs),
+    };
+    compact(this.member, 'revision', revision, fields, (isCompacted) => {
+      this.isBusy = false;
       if (isCompacted) this.lastRevision = revision;
     });
   }
@@ -91,31 +105,44 @@ class PeriodicCompactor {
   private readonly intervalMs: number;
   private readonly samplesKept: number;
   private readonly samples: number[] = [];
+  private readonly fields: LogFields;
   private lastRevision = 0;
   private lastSuccessMs: number;
+  /** What has to have passed since the last success: the whole period before the first compaction, then the interval. */
+  private waitMs: number;
+  private isBusy = false;
 
   constructor(member: Member, retentionMs: number) {
     this.member = member;
     this.intervalMs = Math.min(retentionMs, HOUR_MS);
     this.sampleMs = this.intervalMs / SAMPLES_AN_INTERVAL;
     this.samplesKept = Math.floor(retentionMs / this.sampleMs) + 1;
+    this.fields = { 'compact-period': durationText(retentionMs), 'retry-interval': durationText(this.sampleMs) };
+    this.waitMs = retentionMs;
     this.lastSuccessMs = member.parts.nowMs();
+    this.sample();
   }
 
-  sample(): void {
+  private sample(): void {
     this.samples.push(this.member.parts.store.currentRevision);
     if (this.samples.length > this.samplesKept) this.samples.shift();
   }
 
   run(): void {
+    this.compactWhenDue();
     this.sample();
+  }
+
+  private compactWhenDue(): void {
     const now = this.member.parts.nowMs();
     const revision = this.samples[0]!;
-    // The samples reach a whole period back only when their list is full.
-    if (this.samples.length < this.samplesKept || now - this.lastSuccessMs < this.intervalMs - this.sampleMs / 2)
-      return;
-    if (!this.member.isLeader || revision <= 0 || revision === this.lastRevision) return;
-    compact(this.member, 'periodic', revision, (isCompacted) => {
+    // Timers end a little early or late: half a sample is neither.
+    const isDue = now - this.lastSuccessMs >= this.waitMs - this.sampleMs / 2;
+    if (this.isBusy || !this.member.isLeader || !isDue || revision === this.lastRevision) return;
+    this.waitMs = this.intervalMs;
+    this.isBusy = true;
+    compact(this.member, 'periodic', revision, this.fields, (isCompacted) => {
+      this.isBusy = false;
       if (!isCompacted) return;
       this.lastRevision = revision;
       this.lastSuccessMs = now;

@@ -40,6 +40,7 @@ import type { WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
 import { CompactionHashes } from './compaction-hashes.ts';
 import { Member, type MemberCounters } from './member.ts';
+import { durationText } from './member-log.ts';
 import { ResponseHeaderEncoder } from './response-header.ts';
 
 /** What the environment lends. */
@@ -77,9 +78,11 @@ export function openMember(options: BootstrapOptions): Member {
   const peerUrls = urlTexts(config.advertisePeerUrls);
   const newMemberId = memberId(peerUrls, config.initialClusterToken);
   const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
+  const clock = options.clock ?? systemClock;
+  const openedMs = clock.nowMs();
   const backend = Backend.open({
     path: directories.database,
-    clock: options.clock ?? systemClock,
+    clock,
     onFatal: options.onFatal,
     noSync: config.unsafeNoFsync,
     batchIntervalMs: config.backendBatchIntervalMs,
@@ -87,6 +90,11 @@ export function openMember(options: BootstrapOptions): Member {
     failpoints: options.failpoints,
     observer: options.backendObserver,
   });
+  logger.info('server/bootstrap.ts', 'opened backend db', {
+    path: directories.database,
+    took: durationText(clock.nowMs() - openedMs),
+  });
+  logger.info('server/bootstrap.ts', 'kvstore restored', { 'current-rev': Math.max(1, backend.currentRevision) });
   if (isNew) checkNothingApplied(backend, directories);
   const { wal, replay } = openWal({
     disk,
@@ -238,6 +246,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     electionMs: config.electionTimeoutMs,
     quotaBytes,
     warningApplyMs: config.warningApplyDurationMs,
+    warningRequestMs: config.warningUnaryRequestDurationMs,
     requestBytesMax: config.requestBytesMax,
     catchUpEntries: config.snapshotCatchupEntryCount,
     clusterVersion: options.clusterVersion,

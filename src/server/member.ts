@@ -51,6 +51,7 @@ import { decodeMember, encodeConfState, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { CompactionHashes } from './compaction-hashes.ts';
+import { MemberLog } from './member-log.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
 import { ReadQueue, type ReadWaiter } from './read-queue.ts';
 import type { ResponseHeaderEncoder } from './response-header.ts';
@@ -81,6 +82,8 @@ export interface MemberParts {
   readonly quotaBytes: number;
   /** --warning-apply-duration. */
   readonly warningApplyMs: number;
+  /** --warning-unary-request-duration. */
+  readonly warningRequestMs: number;
   readonly requestBytesMax: number;
   readonly catchUpEntries: number;
   /** Version of the cluster that a new one is set to, e.g. 3.7.0. */
@@ -97,12 +100,17 @@ export interface MemberCounters {
   proposalsFailed: number;
   slowApplies: number;
   readIndexesFailed: number;
+  slowReadIndexes: number;
+  /** Snapshots being sent. */
+  snapshotsRunning: number;
   /** The apply of an entry; `field` as in InternalRaftRequest. */
   observeApply(field: number, succeeded: boolean, seconds: number): void;
   /** A request from its arrival to its answer; `kind` is a field of InternalRaftRequest or readOnlyTxnKind. */
   observeRequest(kind: number, succeeded: boolean, seconds: number): void;
   /** A range in the store. */
   observeRange(succeeded: boolean, seconds: number): void;
+  /** A snapshot sent to a client, to its end or the client's. */
+  observeSnapshot(seconds: number): void;
 }
 
 /** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
@@ -110,6 +118,7 @@ export const readOnlyTxnKind = 0;
 
 export class Member {
   readonly parts: MemberParts;
+  readonly log: MemberLog;
   readonly pending: PendingProposals = new PendingProposals();
 
   private readonly request = new InternalRequest();
@@ -130,27 +139,31 @@ export class Member {
   /** Compactions whose deletes go on, by revision, and who waits for them. */
   private readonly compactions = new Map<number, (() => void)[]>();
   private alarmProposed = false;
+  /** As last logged. */
+  private clusterVersion: string | undefined;
   /** The whole cluster is this member: what it has committed is what there is. */
   private isLoneVoter = false;
   private onReady: (() => void) | null = null;
 
   constructor(parts: MemberParts) {
     this.parts = parts;
+    this.log = new MemberLog(parts);
+    this.clusterVersion = parts.cluster.version;
     this.reads = new ReadQueue(parts.raft);
     this.idPrefix = Number(parts.id & 0xffffn);
     // 40 bits of milliseconds above 8 of counting, so that ids of a restarted member are new ones.
     this.idCounter = (Math.floor(parts.wallMs()) % 2 ** 40) * 256;
     parts.header.term = parts.raft.term;
+    this.noteConfState(parts.raft.status().confState);
     parts.backend.onDurable = (index) => this.releaseLog(index);
   }
 
   /** Starts the loop; `onReady` is called once the member has published itself, that is, can serve. */
   start(onReady: () => void): void {
     this.onReady = onReady;
-    // A lone voter needs no election timeout.
-    const status = this.parts.raft.status();
-    if (status.confState.voters.length === 1 && status.confState.voters[0] === this.parts.id)
-      this.parts.raft.campaign();
+    // A lone voter needs no election timeout; while a change of the voters may be among what is to be applied, applyAll() asks.
+    const { raft } = this.parts;
+    if (this.isLoneVoter && raft.appliedIndex === raft.committedIndex) raft.campaign();
     this.wake();
   }
 
@@ -203,9 +216,12 @@ export class Member {
     }
     const counter = this.nextId();
     const entry = encodeInternalRequest(field, message, start, end, this.idPrefix, counter);
-    if (entry.length > requestBytesMax) return etcdErrors.requestTooLarge;
+    if (entry.length > requestBytesMax) {
+      this.parts.counters.observeRequest(field, false, 0);
+      return etcdErrors.requestTooLarge;
+    }
     this.proposals.push(entry);
-    this.pending.add(counter, waiter, this.parts.nowMs());
+    this.pending.add(counter, field, waiter, this.parts.nowMs());
     this.wake();
     return null;
   }
@@ -221,9 +237,7 @@ export class Member {
   raiseNoSpace(): void {
     if (this.alarmProposed || this.parts.alarms.has(AlarmType.noSpace)) return;
     this.alarmProposed = true;
-    this.parts.logger.warn('server/member.ts', 'message exceeded backend quota; raising alarm', {
-      'quota-size-bytes': this.parts.quotaBytes,
-    });
+    this.log.quotaExceeded();
     const message = encode(AlarmRequest, {
       action: AlarmAction.activate,
       memberId: this.parts.id,
@@ -254,8 +268,12 @@ export class Member {
   startCompaction(revision: number): void {
     const waiters: (() => void)[] = [];
     this.compactions.set(revision, waiters);
-    this.parts.backend.compact(revision, () => {
+    const { backend, nowMs } = this.parts;
+    const startMs = nowMs();
+    const rowsBefore = backend.compactedRows;
+    backend.compact(revision, (hash) => {
       this.compactions.delete(revision);
+      this.log.compacted(revision, nowMs() - startMs, backend.compactedRows - rowsBefore, hash);
       for (const done of waiters) done();
       this.parts.flushConnections();
     });
@@ -290,7 +308,8 @@ export class Member {
 
   private readonly run = (): void => {
     this.scheduled = false;
-    if (this.running) return;
+    // What the log still gets is applied at the next start: the backend is closing.
+    if (this.running || this.stopping) return;
     this.running = true;
     const { raft, wal } = this.parts;
     this.submit();
@@ -343,16 +362,12 @@ export class Member {
   };
 
   private noteLeader(lead: bigint, state: RaftState): void {
-    const { header, raft, logger, lessor, counters, id } = this.parts;
+    const { header, raft, lessor, counters } = this.parts;
     header.term = raft.term;
     this.committedInTerm = false;
     if (lead !== NONE) {
       counters.leaderChanges++;
-      logger.info('server/member.ts', 'raft.node: elected leader', {
-        'local-member-id': id.toString(16),
-        leader: lead.toString(16),
-        term: raft.term,
-      });
+      this.log.elected(lead, raft.term);
     }
     this.reads.restart();
     if (state !== RaftState.leader) lessor.demote();
@@ -397,50 +412,31 @@ export class Member {
     const startMs = nowMs();
     applier.apply(request, entry.data);
     const endMs = nowMs();
-    const isGood = applier.error === null;
+    // What is compacted already needs no compaction: etcd counts that as success.
+    const isGood = applier.error === null || applier.error === etcdErrors.compacted;
     counters.observeApply(request.field, isGood, (endMs - startMs) / 1000);
-    if (endMs - startMs > this.parts.warningApplyMs) this.warnSlowApply(request.field, endMs - startMs, entry);
+    if (endMs - startMs > this.parts.warningApplyMs) this.log.slowApply(request, entry.data, endMs - startMs);
+    if (!isGood) this.log.failedApply(request, entry.data, endMs - startMs);
     if (request.field === RequestField.clusterVersionSet) this.noteClusterVersion();
     if (applier.crossedQuota) this.raiseNoSpace();
     if (request.idPrefix !== this.idPrefix) return;
     const waiter = this.pending.take(request.idCounter);
     if (waiter === undefined) return;
-    counters.observeRequest(request.field, isGood, (endMs - this.pending.takenSinceMs) / 1000);
+    // etcd's request succeeded when it was applied, whatever the answer.
+    const requestMs = endMs - this.pending.takenSinceMs;
+    counters.observeRequest(request.field, true, requestMs / 1000);
+    if (requestMs > this.parts.warningRequestMs) this.log.slowRequest(request, entry.data, requestMs);
     // etcd applies the write that crosses the quota and answers it with the error all the same.
     if (applier.crossedQuota && applier.error === null) applier.error = etcdErrors.noSpace;
     waiter.applied(applier);
   }
 
-  private warnSlowApply(field: number, tookMs: number, entry: Entry): void {
-    const { counters, logger, warningApplyMs } = this.parts;
-    counters.slowApplies++;
-    logger.warn('server/member.ts', 'apply request took too long', {
-      took: `${tookMs.toFixed(3)}ms`,
-      'expected-duration': `${warningApplyMs}ms`,
-      prefix: '',
-      request: `index:${entry.index} field:${field} size:${entry.data.length}`,
-    });
-  }
-
-  /** A read of the local store took longer than it should: etcd's line, whatever asked for it. */
-  warnSlowRead(tookMs: number, what: string): void {
-    const { logger, warningApplyMs } = this.parts;
-    logger.warn('server/member.ts', 'apply request took too long', {
-      took: `${tookMs.toFixed(3)}ms`,
-      'expected-duration': `${warningApplyMs}ms`,
-      prefix: 'read-only range ',
-      request: what,
-    });
-  }
-
   private noteClusterVersion(): void {
-    const { backend, cluster, logger } = this.parts;
-    backend.bucketPut('meta', MetaKey.storageVersion, Buffer.from(cluster.version!));
-    logger.info('server/member.ts', 'set initial cluster version', {
-      'cluster-id': cluster.id.toString(16),
-      'local-member-id': this.parts.id.toString(16),
-      'cluster-version': cluster.version!.split('.').slice(0, 2).join('.'),
-    });
+    const { backend, cluster } = this.parts;
+    const version = cluster.version!;
+    backend.bucketPut('meta', MetaKey.storageVersion, Buffer.from(version));
+    this.log.clusterVersion(this.clusterVersion, version);
+    this.clusterVersion = version;
   }
 
   private applyConfChange(entry: Entry): void {
@@ -455,6 +451,7 @@ export class Member {
       const member: ClusterMember | null = decodeMember(context);
       assert(member !== null && member.id === nodeId, 'a membership change has no member');
       cluster.add(member);
+      this.log.addedMember(member);
     } else if (type === ConfChangeType.removeNode) cluster.remove(nodeId);
     else {
       const member = decodeMember(context);
@@ -479,22 +476,17 @@ export class Member {
     const attributes = { memberId: id, memberAttributes: { name, clientUrls } };
     this.proposeOwn(RequestField.clusterMemberAttrSet, encode(ClusterMemberAttrSetRequest, attributes), (error) => {
       if (error !== null) {
-        logger.warn('server/member.ts', 'failed to publish local member to cluster through raft', {
-          'local-member-id': id.toString(16),
-          error: error.message,
-        });
+        this.log.publishFailed(error);
         if (!this.stopping) this.publish();
         return;
       }
-      logger.info('server/member.ts', 'published local member to cluster through raft', {
-        'local-member-id': id.toString(16),
-        'cluster-id': cluster.id.toString(16),
-      });
+      this.log.published(name, clientUrls);
       const onReady = this.onReady;
       this.onReady = null;
       onReady?.();
     });
     if (cluster.version !== undefined) return;
+    this.log.settingClusterVersion(clusterVersion);
     this.proposeOwn(
       RequestField.clusterVersionSet,
       encode(ClusterVersionSetRequest, { ver: clusterVersion }),
@@ -509,7 +501,9 @@ export class Member {
   private compactLog(): void {
     const { storage, raft, catchUpEntries } = this.parts;
     const keepFrom = raft.appliedIndex - catchUpEntries;
-    if (keepFrom - storage.firstIndex() > logCompactionSlack) storage.compact(keepFrom);
+    if (keepFrom - storage.firstIndex() <= logCompactionSlack) return;
+    storage.compact(keepFrom);
+    this.log.compactedLog(keepFrom);
   }
 
   private releaseLog(durableIndex: number): void {
@@ -521,18 +515,23 @@ export class Member {
 
   /** One raft tick. */
   tick(): void {
+    if (this.stopping) return;
     const { raft, nowMs } = this.parts;
     raft.tick();
     const now = nowMs();
-    const expired = this.pending.expire(now - this.requestTimeoutMs, etcdErrors.timeout);
-    this.parts.counters.proposalsFailed += expired;
-    this.parts.counters.readIndexesFailed += this.reads.expire(now - readCatchUpMs - this.requestTimeoutMs);
+    const { counters } = this.parts;
+    counters.proposalsFailed += this.pending.expire(now - this.requestTimeoutMs, etcdErrors.timeout, this.countExpired);
+    if (this.reads.expire(now - readCatchUpMs - this.requestTimeoutMs) > 0) counters.slowReadIndexes++;
     if (now - this.lastLeaseTickMs >= leaseTickMs) {
       this.lastLeaseTickMs = now;
       this.tickLeases();
     }
     if (raft.hasReady() || this.reads.hasNew || this.parts.hub.hasCatchUp) this.wake();
   }
+
+  private readonly countExpired = (kind: number, sinceMs: number): void => {
+    this.parts.counters.observeRequest(kind, false, (this.parts.nowMs() - sinceMs) / 1000);
+  };
 
   private tickLeases(): void {
     const { lessor } = this.parts;
@@ -554,7 +553,7 @@ export class Member {
   /** Refuses new requests, makes all that was acknowledged durable in the backend, closes the files. */
   stop(done: () => void): void {
     this.stopping = true;
-    this.pending.expire(Infinity, etcdErrors.stopped);
+    this.pending.expire(Infinity, etcdErrors.stopped, this.countExpired);
     this.reads.fail(etcdErrors.stopped);
     this.parts.flushConnections();
     const { backend, wal, lock } = this.parts;

@@ -7,6 +7,7 @@ import type { LeaseCounters } from '../lease/lessor.ts';
 import { hexId } from '../membership/cluster.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
+import { AuthKey } from '../snapshot/schema.ts';
 import type { Histogram } from '../telemetry/histogram.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type Member, type MemberCounters, readOnlyTxnKind } from './member.ts';
@@ -28,14 +29,17 @@ export function backendObserver({ disk, mvcc }: Metrics, wallMs: () => number): 
       disk.backendCommitWrite.observe(durationMs / 1000);
     },
     compaction: (durationMs) => {
-      mvcc.dbCompactionTotal.observe(durationMs);
+      mvcc.dbCompactionTotal.observe(Math.floor(durationMs));
       mvcc.compactionLast = Math.floor(wallMs() / 1000);
     },
-    compactedRows: (count) => {
+    compactionBegun: (durationMs) => mvcc.indexCompactionPause.observe(Math.floor(durationMs)),
+    compactedRows: (count, durationMs) => {
       mvcc.compactedKeys += count;
+      mvcc.dbCompactionPause.observe(Math.floor(durationMs));
     },
     defrag: (durationMs) => disk.backendDefrag.observe(durationMs / 1000),
-    hash: (durationMs) => mvcc.hashRevision.observe(durationMs / 1000),
+    hash: (durationMs) => mvcc.hash.observe(durationMs / 1000),
+    hashKv: (durationMs) => mvcc.hashRevision.observe(durationMs / 1000),
   };
 }
 
@@ -50,6 +54,9 @@ export function leaseCounters({ lease }: Metrics): LeaseCounters {
     },
   };
 }
+
+/** What etcd's auth store begins with, and shows while nobody has used it. */
+const AUTH_REVISION_FIRST = 1;
 
 /** etcd's names of the requests, by their field in the entry. */
 const operationNames: ReadonlyMap<number, string> = new Map([
@@ -68,17 +75,32 @@ const operationNames: ReadonlyMap<number, string> = new Map([
   [RequestField.downgradeVersionTest, 'unknown'],
 ]);
 
-interface Outcomes {
-  readonly ok: Histogram;
-  readonly failed: Histogram;
+/** The two histograms of one kind. Each is made with its first observation, as Go's client makes them: what never came shows no
+ * series. Found by number, so that no label is built on the hot path. */
+class Outcomes {
+  private readonly make: (success: 'true' | 'false') => Histogram;
+  private ok: Histogram | null = null;
+  private failed: Histogram | null = null;
+
+  constructor(make: (success: 'true' | 'false') => Histogram) {
+    this.make = make;
+  }
+
+  observe(succeeded: boolean, seconds: number): void {
+    if (succeeded) {
+      this.ok ??= this.make('true');
+      this.ok.observe(seconds);
+    } else {
+      this.failed ??= this.make('false');
+      this.failed.observe(seconds);
+    }
+  }
 }
 
-export function memberCounters({ server }: Metrics): MemberCounters {
-  // Two histograms a request kind, found by number: no label is built on the hot path. Made with the first observation, as
-  // Go's client makes them: a kind that never came shows no series.
+export function memberCounters({ server, disk }: Metrics): MemberCounters {
   const applies = new Map<number, Outcomes>();
   const requests = new Map<number, Outcomes>();
-  let ranges: Outcomes | null = null;
+  const ranges = new Outcomes((success) => server.rangeDuration.with(success));
   const nameOf = (kind: number): string =>
     kind === readOnlyTxnKind ? 'ReadonlyTxn' : (operationNames.get(kind) ?? 'Unknown');
   return {
@@ -86,36 +108,32 @@ export function memberCounters({ server }: Metrics): MemberCounters {
     proposalsFailed: 0,
     slowApplies: 0,
     readIndexesFailed: 0,
+    slowReadIndexes: 0,
+    snapshotsRunning: 0,
     observeApply(field: number, succeeded: boolean, seconds: number): void {
       let outcomes = applies.get(field);
       if (outcomes === undefined) {
-        const name = nameOf(field);
-        const { applyDuration } = server;
-        outcomes = { ok: applyDuration.with('v3', name, 'true'), failed: applyDuration.with('v3', name, 'false') };
+        outcomes = new Outcomes((success) => server.applyDuration.with('v3', nameOf(field), success));
         applies.set(field, outcomes);
       }
-      (succeeded ? outcomes.ok : outcomes.failed).observe(seconds);
+      outcomes.observe(succeeded, seconds);
     },
     observeRequest(kind: number, succeeded: boolean, seconds: number): void {
       let outcomes = requests.get(kind);
       if (outcomes === undefined) {
-        const name = nameOf(kind);
-        const { requestDuration } = server;
-        outcomes = { ok: requestDuration.with(name, 'true'), failed: requestDuration.with(name, 'false') };
+        outcomes = new Outcomes((success) => server.requestDuration.with(nameOf(kind), success));
         requests.set(kind, outcomes);
       }
-      (succeeded ? outcomes.ok : outcomes.failed).observe(seconds);
+      outcomes.observe(succeeded, seconds);
     },
-    observeRange(succeeded: boolean, seconds: number): void {
-      ranges ??= { ok: server.rangeDuration.with('true'), failed: server.rangeDuration.with('false') };
-      (succeeded ? ranges.ok : ranges.failed).observe(seconds);
-    },
+    observeRange: (succeeded, seconds) => ranges.observe(succeeded, seconds),
+    observeSnapshot: (seconds) => disk.backendSnapshot.observe(seconds),
   };
 }
 
 /** Copies the numbers that live in the parts into the metrics before each scrape. */
 export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCounters): void {
-  const { server, mvcc, lease } = metrics;
+  const { server, network, disk, mvcc, lease } = metrics;
   const { raft, store, hub, backend, cluster, quotaBytes, alarms } = member.parts;
   const sizes = backend.sizes();
   server.hasLeader = member.leader === 0n ? 0 : 1;
@@ -128,6 +146,7 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   server.proposalsFailed = member.parts.counters.proposalsFailed;
   server.slowApplies = member.parts.counters.slowApplies;
   server.readIndexesFailed = member.parts.counters.readIndexesFailed;
+  server.slowReadIndexes = member.parts.counters.slowReadIndexes;
   server.quotaBytes = quotaBytes === Infinity ? -1 : quotaBytes;
   server.leasesExpired = counters.expired;
   server.clusterVersion.clear();
@@ -139,6 +158,11 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   for (const { memberId, alarm } of alarms.get(AlarmType.none)) {
     server.alarms.with(hexId(memberId), alarmName(alarm)).value = 1;
   }
+  network.knownPeers.clear();
+  for (const { id } of cluster.members()) network.knownPeers.with(hexId(member.parts.id), hexId(id)).value = 1;
+  const authRevision = backend.bucketGet('auth', AuthKey.revision);
+  metrics.authRevision = authRevision === undefined ? AUTH_REVISION_FIRST : Number(authRevision.readBigUInt64BE());
+  disk.defragInflight = backend.defragsRunning > 0 ? 1 : 0;
   lease.granted = counters.granted;
   lease.renewed = counters.renewed;
   lease.revoked = counters.revoked;
@@ -150,6 +174,8 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   mvcc.keys = backend.index.liveKeyCount();
   mvcc.currentRevision = store.currentRevision;
   mvcc.compactRevision = store.compactRevision;
+  // The core's own view, which is always open, and a pinned one for each snapshot.
+  mvcc.openReadTransactions = 1 + member.parts.counters.snapshotsRunning;
   mvcc.dbTotalBytes = sizes.totalBytes;
   mvcc.dbInUseBytes = sizes.inUseBytes;
   mvcc.watchers = hub.watcherCount;

@@ -12,6 +12,8 @@ export interface Waiter {
 }
 
 interface Pending {
+  /** Field of InternalRaftRequest. */
+  readonly kind: number;
   readonly waiter: Waiter;
   readonly sinceMs: number;
 }
@@ -23,8 +25,8 @@ export class PendingProposals {
     return this.byCounter.size;
   }
 
-  add(counter: number, waiter: Waiter, nowMs: number): void {
-    this.byCounter.set(counter, { waiter, sinceMs: nowMs });
+  add(counter: number, kind: number, waiter: Waiter, nowMs: number): void {
+    this.byCounter.set(counter, { kind, waiter, sinceMs: nowMs });
   }
 
   /** When the proposal that take() gave last was made. */
@@ -38,12 +40,13 @@ export class PendingProposals {
     return pending.waiter;
   }
 
-  /** Fails those that were proposed before `beforeMs`; returns how many. */
-  expire(beforeMs: number, error: EtcdError): number {
+  /** Fails those that were proposed before `beforeMs`, telling of each; returns how many. */
+  expire(beforeMs: number, error: EtcdError, expiring: (kind: number, sinceMs: number) => void): number {
     let expired = 0;
     for (const [counter, pending] of this.byCounter) {
       if (pending.sinceMs >= beforeMs) break;
       this.byCounter.delete(counter);
+      expiring(pending.kind, pending.sinceMs);
       pending.waiter.failed(error);
       expired++;
     }

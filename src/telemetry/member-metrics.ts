@@ -131,11 +131,24 @@ export class ServerMetrics {
 
 /** Requests of clients that name one version of the client API; kept by the connection and counted there. */
 export class ClientVersionCounter {
-  readonly unary: Cell;
-  readonly stream: Cell;
+  readonly #family: CellFamily;
+  readonly #version: string;
+  #unary: Cell | null = null;
+  #stream: Cell | null = null;
   constructor(family: CellFamily, version: string) {
-    this.unary = family.with('unary', version);
-    this.stream = family.with('stream', version);
+    this.#family = family;
+    this.#version = version;
+  }
+
+  /** Each series begins with its first request. */
+  count(isUnary: boolean): void {
+    if (isUnary) {
+      this.#unary ??= this.#family.with('unary', this.#version);
+      this.#unary.value++;
+    } else {
+      this.#stream ??= this.#family.with('stream', this.#version);
+      this.#stream.value++;
+    }
   }
 }
 

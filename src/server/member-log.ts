@@ -1,0 +1,186 @@
+// etcd's well-known log lines about a member, with etcd's keys: dashboards and scripts match them. Written when the member or
+// its cluster changed, or something was slow, failed or ended, so their cost does not count.
+
+import type { BackendSizes, CompactionHash } from '../backend/backend-options.ts';
+import { formatDuration, humanBytes as goHumanBytes } from '../config/go-value.ts';
+import { type Member as ClusterMember, hexId } from '../membership/cluster.ts';
+import type { InternalRequest } from '../proto/internal-request.ts';
+import { RequestField } from '../proto/internal-request.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
+import type { LogFields } from '../telemetry/logger.ts';
+import type { MemberParts } from './member.ts';
+import { requestText } from './request-text.ts';
+
+const CALLER = 'server/member-log.ts';
+
+/** A duration as Go prints it: 1.5ms, 20.103457ms, 1m3s. */
+export function durationText(ms: number): string {
+  return formatDuration(BigInt(Math.round(ms * 1e6)));
+}
+
+/** Bytes as etcd's logs humanize them: 57 kB. */
+export const humanBytes = (bytes: number): string => goHumanBytes(bytes);
+
+export function sizeFields(sizes: BackendSizes): LogFields {
+  return {
+    'current-db-size-bytes': sizes.totalBytes,
+    'current-db-size': humanBytes(sizes.totalBytes),
+    'current-db-size-in-use-bytes': sizes.inUseBytes,
+    'current-db-size-in-use': humanBytes(sizes.inUseBytes),
+  };
+}
+
+const methods: ReadonlyMap<number, string> = new Map([
+  [RequestField.put, '/etcdserverpb.KV/Put'],
+  [RequestField.deleteRange, '/etcdserverpb.KV/DeleteRange'],
+  [RequestField.txn, '/etcdserverpb.KV/Txn'],
+  [RequestField.compaction, '/etcdserverpb.KV/Compact'],
+  [RequestField.leaseGrant, '/etcdserverpb.Lease/LeaseGrant'],
+  [RequestField.leaseRevoke, '/etcdserverpb.Lease/LeaseRevoke'],
+  [RequestField.alarm, '/etcdserverpb.Maintenance/Alarm'],
+]);
+
+export class MemberLog {
+  private readonly parts: MemberParts;
+  private readonly ids: LogFields;
+  private readonly id: string;
+
+  constructor(parts: MemberParts) {
+    this.parts = parts;
+    this.id = hexId(parts.id);
+    this.ids = { 'cluster-id': hexId(parts.cluster.id), 'local-member-id': this.id };
+  }
+
+  elected(leader: bigint, term: number): void {
+    this.parts.logger.info(CALLER, `raft.node: ${this.id} elected leader ${hexId(leader)} at term ${term}`);
+  }
+
+  published(name: string, clientUrls: readonly string[]): void {
+    this.parts.logger.info(CALLER, 'published local member to cluster through raft', {
+      'local-member-id': this.id,
+      'local-member-attributes': `{Name:${name} ClientURLs:[${clientUrls.join(' ')}]}`,
+      'cluster-id': hexId(this.parts.cluster.id),
+    });
+  }
+
+  publishFailed(error: EtcdError): void {
+    const fields = { 'local-member-id': this.id, error: error.message };
+    this.parts.logger.warn(CALLER, 'failed to publish local member to cluster through raft', fields);
+  }
+
+  addedMember({ id, peerUrls, isLearner }: ClusterMember): void {
+    this.parts.logger.info(CALLER, 'added member', {
+      ...this.ids,
+      'added-peer-id': hexId(id),
+      'added-peer-peer-urls': peerUrls,
+      'added-peer-is-learner': isLearner,
+    });
+  }
+
+  settingClusterVersion(version: string): void {
+    const fields = { 'cluster-version': majorMinor(version) };
+    this.parts.logger.info(CALLER, 'setting up initial cluster version using v3 API', fields);
+  }
+
+  /** `from` undefined: the cluster had none. */
+  clusterVersion(from: string | undefined, to: string): void {
+    const { logger } = this.parts;
+    const shown = { 'cluster-version': majorMinor(to) };
+    if (from === undefined) logger.info(CALLER, 'set initial cluster version', { ...this.ids, ...shown });
+    else {
+      const change = { from: majorMinor(from), to: majorMinor(to) };
+      logger.info(CALLER, 'updated cluster version', { ...this.ids, ...change });
+    }
+    logger.info(CALLER, 'enabled capabilities for version', shown);
+    logger.info(CALLER, 'cluster version is updated', shown);
+  }
+
+  quotaExceeded(): void {
+    const fields = { 'quota-size-bytes': this.parts.quotaBytes, 'quota-size': humanBytes(this.parts.quotaBytes) };
+    this.parts.logger.warn(CALLER, 'message exceeded backend quota; raising alarm', fields);
+  }
+
+  /** In the memory of raft; the files of the WAL are released by themselves. */
+  compactedLog(index: number): void {
+    this.parts.logger.debug(CALLER, 'compacted Raft logs', { 'compact-index': index });
+  }
+
+  /** Of the request that the applier has just applied. */
+  slowApply(request: InternalRequest, entry: Buffer, tookMs: number): void {
+    const { applier } = this.parts;
+    const response = applier.error === null ? `size:${applier.body.length}` : '';
+    this.slow(tookMs, '', entryText(request, entry), response);
+  }
+
+  /** A read of the local store. `prefix` is "read-only range " or "read-only txn ". */
+  slowRead(prefix: string, request: string, response: string, tookMs: number): void {
+    this.slow(tookMs, prefix, request, response);
+  }
+
+  private slow(tookMs: number, prefix: string, request: string, response: string): void {
+    const { counters, logger, warningApplyMs } = this.parts;
+    counters.slowApplies++;
+    logger.warn(CALLER, 'apply request took too long', {
+      took: durationText(tookMs),
+      'expected-duration': durationText(warningApplyMs),
+      prefix,
+      request,
+      response,
+    });
+  }
+
+  failedApply(request: InternalRequest, entry: Buffer, tookMs: number): void {
+    const { logger, applier } = this.parts;
+    logger.warn(CALLER, 'failed to apply request', {
+      took: durationText(tookMs),
+      request: entryText(request, entry),
+      response: '',
+      error: applier.error!.message,
+    });
+  }
+
+  /**
+   * A request over --warning-unary-request-duration. etcd also tells the client's address and how many keys it was about; the
+   * line is written here where the entry is applied, which knows neither: `remote` is left out, and counts are -1 as etcd
+   * gives them for requests that it does not take apart.
+   */
+  slowRequest(request: InternalRequest, entry: Buffer, tookMs: number): void {
+    const { logger, applier, wallMs } = this.parts;
+    const { field, start, end } = request;
+    logger.warn(CALLER, 'request stats', {
+      'start time': new Date(wallMs() - tookMs).toISOString(),
+      'time spent': durationText(tookMs),
+      'response type': methods.get(field) ?? '',
+      'request count': -1,
+      'request size': end - start,
+      'response count': -1,
+      'response size': applier.body.length,
+      'request content': requestText(field, entry, start, end),
+    });
+  }
+
+  /** `hash` null: a later compaction did this one's work. */
+  compacted(revision: number, tookMs: number, rowCount: number, hash: CompactionHash | null): void {
+    const { logger, backend } = this.parts;
+    logger.info(CALLER, 'finished scheduled compaction', {
+      'compact-revision': revision,
+      took: durationText(tookMs),
+      'number-of-keys-compacted': rowCount,
+      ...(hash === null ? {} : { hash: hash.hash }),
+      ...sizeFields(backend.sizes()),
+    });
+    if (hash === null) return;
+    const fields = { hash: hash.hash, revision, 'compact-revision': hash.compactRevision };
+    logger.info(CALLER, 'storing new hash', fields);
+  }
+}
+
+/** A request of an entry with its id, as etcd shows InternalRaftRequest. */
+function entryText(request: InternalRequest, entry: Buffer): string {
+  const id = (BigInt(request.idPrefix) << 48n) | BigInt(request.idCounter);
+  return `header:<ID:${id}> ${requestText(request.field, entry, request.start, request.end)}`;
+}
+
+function majorMinor(version: string): string {
+  return version.split('.').slice(0, 2).join('.');
+}
