@@ -120,10 +120,11 @@ class KeepAliveHandler implements StreamHandler {
       return;
     }
     const waits = lessor.renewalMustWait(lease, () => {
-      call.resumeReceive();
       // Revoked: gone. Still there: leadership went away before the revoke was applied.
       if (lessor.lookup(request.id) === undefined) answer(0);
       else failWith(call, etcdErrors.leaderChanged);
+      // Not before the answer: it delivers, and so answers, the renewals that were held up.
+      call.resumeReceive();
     });
     if (waits) call.pauseReceive();
     else if (lessor.renewalMustClear(lease)) this.clearThenRenew(call, request.id, answer);
@@ -135,9 +136,9 @@ class KeepAliveHandler implements StreamHandler {
     const { lessor } = this.member.parts;
     const message = encode(LeaseCheckpointRequest, { checkpoints: [{ id, remainingTtl: 0n }] });
     const finish = (error: EtcdError | null): void => {
-      call.resumeReceive();
       if (error !== null) failWith(call, error);
       else answer(lessor.renew(id) ?? 0);
+      call.resumeReceive();
     };
     call.pauseReceive();
     const error = this.member.propose(RequestField.leaseCheckpoint, message, 0, message.length, {

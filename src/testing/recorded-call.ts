@@ -17,6 +17,7 @@ export class RecordedCall implements ServerCall {
   readonly sent: Buffer[] = [];
   status: Status | { readonly code: 0; readonly message: '' } | null = null;
   private readonly waiting: (() => void)[] = [];
+  private readonly held: Buffer[] = [];
 
   constructor(router: Router, path: string) {
     const method = router.find(path);
@@ -24,8 +25,12 @@ export class RecordedCall implements ServerCall {
     this.method = method;
   }
 
-  /** Delivers one message to the method's handler; opens a stream with the first. */
+  /** Delivers one message to the method's handler, or keeps it while the handler wants none. */
   deliver(message: Buffer): this {
+    if (this.paused) {
+      this.held.push(message);
+      return this;
+    }
     if (this.method.unary !== null) this.method.unary(this, message, 0, message.length);
     else this.stream.message(this, message, 0, message.length);
     return this;
@@ -86,8 +91,10 @@ export class RecordedCall implements ServerCall {
     this.paused = true;
   }
 
+  /** Delivers what was held, within the call, as the real one does. */
   resumeReceive(): void {
     this.paused = false;
+    while (!this.paused && !this.ended && this.held.length > 0) this.deliver(this.held.shift()!);
   }
 
   private finish(status: Status | { readonly code: 0; readonly message: '' }): void {
