@@ -17,6 +17,9 @@ node_modules/.stamp: package.json package-lock.json .npmrc
 	@touch $@
 
 run: setup
+	@echo 'keelson: one member, clients on http://127.0.0.1:2379, data in ./$(DATA); stop it by Ctrl-C. In another terminal try:'
+	@echo '  bin/keelsonctl put greeting hello; bin/keelsonctl get greeting; bin/keelsonctl watch --prefix ""'
+	@echo '  curl http://127.0.0.1:2379/health; curl http://127.0.0.1:2379/metrics'
 	bin/keelson --name=default --data-dir=$(DATA)
 
 test: setup

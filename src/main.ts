@@ -128,7 +128,7 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
     scrapeMember(metrics, member, leases);
     metrics.mvcc.watchStreams = watchStreams.streams;
   });
-  registerServices(router, member, config, watchStreams);
+  registerServices(router, member, config, metrics, watchStreams);
   const admin = newAdmin(config, logger, metrics, member);
   onHttpRequest = (request, _body, respond) => {
     const { method, path, headers } = request;
@@ -291,6 +291,7 @@ function registerServices(
   router: Router,
   member: Member,
   config: ServerConfig,
+  metrics: Metrics,
   watchStreams: { streams: number },
 ): void {
   registerKv(router, member, {
@@ -304,6 +305,7 @@ function registerServices(
     random: () => systemRandom.float(),
     setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
     counters: watchStreams,
+    metrics: metrics.watch,
   });
   registerHealth(router, member);
   registerLease(router, member);

@@ -96,7 +96,7 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 + LONG_MINUTES *
     api = await KubeApiServer.create(scratch.folder, store.endpoint, [
       `--event-ttl=${EVENT_TTL_S}s`,
       '--lease-reuse-duration-seconds=5',
-      ...(LONG_MINUTES > 0 ? ['--etcd-compaction-interval=5m'] : []),
+      ...(LONG_MINUTES > 0 ? ['--etcd-compaction-interval=2m'] : []),
     ]);
     client = api.client;
     await store.start();
@@ -407,11 +407,9 @@ describe('kube-apiserver 1.36.3 on keelson', { timeout: 600_000 + LONG_MINUTES *
     const checks = sumOf(await api.metrics(), 'apiserver_storage_consistency_checks_total', { status: 'success' });
     t.diagnostic(`${pods.acknowledged} writes; the API server compared cache and store ${checks} times`);
     assert.ok(LONG_MINUTES < 9 || checks > 10);
-    assert.notEqual(
-      (await store.ctl('get', 'compact_rev_key', '--print-value-only')).trim(),
-      '',
-      'the API server compacted',
-    );
+    const compacted = Number(await store.ctl('get', 'compact_rev_key', '--print-value-only'));
+    assert.ok(LONG_MINUTES < 5 || compacted > 0, 'the API server compacts');
+    t.diagnostic(`compacted by it up to revision ${compacted}`);
   });
 
   it('never found its cache inconsistent', async (t) => {

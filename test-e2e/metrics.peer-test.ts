@@ -5,12 +5,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import {
-  AlarmRequest,
-  LeaseKeepAliveRequest,
-  LeaseKeepAliveResponse,
-  MemberListRequest,
-} from '../src/proto/etcdserverpb.ts';
+import { AlarmRequest, MemberListRequest } from '../src/proto/etcdserverpb.ts';
 import { encode } from '../src/proto/message.ts';
 import { type ParsedFamily, parseExposition } from '../src/testing/exposition-parser.ts';
 import { freePorts, Program, peerBinaries, repository, scratchFolder, sleep, until } from './program.ts';
@@ -49,7 +44,6 @@ const different: readonly (readonly [start: string, reason: string])[] = [
 const lateServices = /grpc_service="(v3electionpb\.Election|v3lockpb\.Lock)"/;
 
 const scratch = scratchFolder('metrics');
-const runs = new Map<Kind, Run>();
 
 async function ctl(endpoint: string, ...args: string[]): Promise<void> {
   const file = join(peerBinaries, 'etcdctl');
@@ -76,20 +70,30 @@ async function traffic(endpoint: string): Promise<void> {
   await client.put({ key, value: Buffer.alloc(2_200_000) });
   await client.deleteRange({ key: bytes('k4') });
   await client.deleteRange({ key: bytes('nothing') });
-  const put = (name: string): { requestPut: { key: Buffer; value: Buffer } } => ({
-    requestPut: { key: bytes(name), value: key },
-  });
-  void put;
-  await ctl(endpoint, 'txn', '--interactive=false');
+  const put = { key: bytes('t'), value: key };
+  await client.txn({ success: [{ put }, { range: { key } }, { delete: { key: bytes('k3') } }] });
+  await client.txn({ success: [{ range: { key } }] });
+  await client.txn({ success: [{ put }, { put }] });
+  const events: number[] = [];
+  const watch = client.watch((answer) => events.push(answer.created ? -1 : answer.events.length));
+  watch.send({ createRequest: { key: bytes('w'), rangeEnd: bytes('x') } });
+  await until('the watcher', 5000, () => events.length === 1);
+  for (let i = 0; i < 3; i++) {
+    await client.put({ key: bytes('w'), value: key });
+    await until('its event', 5000, () => events.length === i + 2);
+  }
+  watch.cancel();
+  await watch.ended;
   // Leases: one that ends by itself, one that is renewed and revoked, one that was never there.
-  const lease = await client.leaseGrant(100n, 1000n);
-  await client.leaseGrant(100n, 1000n);
-  await client.leaseGrant(1n, 1001n);
-  assert.ok(lease.ok);
-  await client.put({ key: bytes('leased'), value: key, lease: 1000n });
-  await client.collectBidi('/etcdserverpb.Lease/LeaseKeepAlive', [encode(LeaseKeepAliveRequest, { id: 1000n })]);
-  await client.leaseRevoke(1000n);
-  await client.leaseRevoke(1234n);
+  await client.grant(0x1000n, 100);
+  await client.grant(0x1000n, 100);
+  await client.grant(0x1001n, 1);
+  await client.put({ key: bytes('leased'), value: key, lease: 0x1000n });
+  await ctl(endpoint, 'lease', 'keep-alive', '--once', '1000');
+  await client.timeToLive(0x1000n);
+  await client.leases();
+  await client.revoke(0x1000n);
+  await client.revoke(0x1234n);
   await client.compact(5);
   await client.compact(5);
   await client.compact(8, true);
@@ -102,5 +106,210 @@ async function traffic(endpoint: string): Promise<void> {
     metadata: { 'client-api-version': '3.6' },
   });
   await client.call('/grpc.health.v1.Health/Check', Buffer.alloc(0));
+  await client.call('/etcdserverpb.KV/NoSuchMethod', Buffer.alloc(0));
+  await client.call('/etcdserverpb.Maintenance/MoveLeader', Buffer.alloc(0));
+  await client.defragment();
+  await client.collect('/etcdserverpb.Maintenance/Snapshot', Buffer.alloc(0));
+  await client.status();
+  for (const path of ['/health', '/health?serializable=true', '/livez', '/readyz', '/no-such-path']) {
+    await fetch(`http://${endpoint}${path}`);
+  }
+  await fetch(`http://${endpoint}/health`, { method: 'POST' });
+  // Until the short lease has ended: its ttl is raised to two seconds, and then it is looked for every half.
+  await until('the end of the lease', 10_000, async () => {
+    const text = await (await fetch(`http://${endpoint}/metrics`)).text();
+    return /^etcd_debugging_server_lease_expired_total 1$/m.test(text);
+  });
   client.close();
+  await sleep(300);
 }
+
+function seriesOf(families: Map<string, ParsedFamily>): Map<string, number> {
+  const series = new Map<string, number>();
+  for (const { type, samples } of families.values()) {
+    for (const { name, labels, value } of samples) {
+      if (type === 'histogram' && !name.endsWith('_count')) continue;
+      const texts = Object.keys(labels)
+        .sort()
+        .map((label) => `${label}="${labels[label]}"`);
+      series.set(texts.length === 0 ? name : `${name}{${texts.join(',')}}`, value);
+    }
+  }
+  return series;
+}
+
+async function runOne(kind: Kind, ports: readonly number[], flags: readonly string[]): Promise<Run> {
+  const [client, peer] = ports.map((port) => `http://127.0.0.1:${port}`);
+  const name = `${kind}${flags.length}`;
+  const program = new Program({
+    name,
+    file: kind === 'etcd' ? join(peerBinaries, 'etcd') : join(repository, 'bin/keelson'),
+    args: [
+      '--name=m1',
+      `--data-dir=${join(scratch.folder, `${name}-data`)}`,
+      `--listen-client-urls=${client}`,
+      `--advertise-client-urls=${client}`,
+      `--listen-peer-urls=${peer}`,
+      `--initial-advertise-peer-urls=${peer}`,
+      `--initial-cluster=m1=${peer}`,
+      ...flags,
+    ],
+    folder: scratch.folder,
+  });
+  try {
+    await until(`${kind} ready`, 30_000, () => program.log().includes('ready to serve client requests'));
+    // The first member publishes the cluster's version a moment later.
+    await until(`${kind}'s version`, 10_000, () => program.log().includes('cluster version is updated'));
+    const endpoint = `127.0.0.1:${ports[0]}`;
+    await traffic(endpoint);
+    const text = await (await fetch(`http://${endpoint}/metrics`)).text();
+    await program.stop();
+    const families = parseExposition(text);
+    const lines = program
+      .log()
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    return { families, series: seriesOf(families), lines };
+  } finally {
+    await program.stop('SIGKILL');
+  }
+}
+
+const slowFlags = ['--warning-apply-duration=1ns', '--warning-unary-request-duration=1ns'];
+let slow: Record<Kind, Run>;
+let usual: Record<Kind, Run>;
+
+before(async () => {
+  const ports = await freePorts(2);
+  usual = { etcd: await runOne('etcd', ports, []), keelson: await runOne('keelson', ports, []) };
+  slow = { etcd: await runOne('etcd', ports, slowFlags), keelson: await runOne('keelson', ports, slowFlags) };
+});
+after(() => scratch.remove());
+
+const isDifferent = (name: string): boolean => different.some(([start]) => name.startsWith(start));
+/** Of a metric whose value counts scrapes of a loop that waits. */
+const isScrape = (name: string): boolean => name.startsWith('promhttp_');
+
+describe('metrics', () => {
+  it('every series has the value that etcd shows', () => {
+    const wrong: string[] = [];
+    const { etcd, keelson } = usual;
+    for (const name of new Set([...etcd.series.keys(), ...keelson.series.keys()])) {
+      if (isDifferent(name) || isScrape(name)) continue;
+      const theirs = etcd.series.get(name);
+      const ours = keelson.series.get(name);
+      if (theirs === ours || (lateServices.test(name) && theirs === undefined && ours === 0)) continue;
+      wrong.push(`${name}: etcd ${theirs}, keelson ${ours}`);
+    }
+    assert.deepEqual(wrong.sort(), []);
+  });
+
+  it('the families that may differ in value are there, with the same type', () => {
+    for (const [name, { type }] of usual.etcd.families) {
+      if (name.startsWith('go_')) continue;
+      assert.equal(usual.keelson.families.get(name)?.type, type, name);
+    }
+  });
+
+  it('what differs is not empty in keelson where it means something there', () => {
+    const { series } = usual.keelson;
+    for (const name of [
+      'etcd_disk_wal_fsync_duration_seconds_count',
+      'etcd_disk_wal_write_duration_seconds_count',
+      'etcd_disk_wal_write_bytes_total',
+      'etcd_disk_backend_commit_duration_seconds_count',
+      'etcd_debugging_disk_backend_commit_write_duration_seconds_count',
+      'etcd_mvcc_db_total_size_in_bytes',
+      'etcd_mvcc_db_total_size_in_use_in_bytes',
+      'etcd_debugging_mvcc_db_compaction_last',
+      'etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_count',
+      'etcd_network_client_grpc_sent_bytes_total',
+      'os_fd_used',
+      'process_resident_memory_bytes',
+      'promhttp_metric_handler_requests_total{code="200"}',
+    ]) {
+      assert.ok((series.get(name) ?? 0) > 0, name);
+    }
+  });
+
+  it('applies over the warning duration are counted as etcd counts them', () => {
+    const name = 'etcd_server_slow_apply_total';
+    assert.ok(slow.etcd.series.get(name)! > 30);
+    assert.equal(slow.keelson.series.get(name), slow.etcd.series.get(name));
+    assert.equal(usual.keelson.series.get(name), 0);
+  });
+});
+
+/** Messages that scripts and people wait for, and the keys that keelson does not have, with the reason. */
+const messages: readonly (readonly [message: string, missing: readonly string[]])[] = [
+  ['opened backend db', []],
+  ['kvstore restored', []],
+  ['starting local member', []],
+  ['added member', []],
+  ['setting up initial cluster version using v3 API', []],
+  ['set initial cluster version', []],
+  ['enabled capabilities for version', []],
+  ['cluster version is updated', []],
+  // Its time-out: keelson tries again for ever.
+  ['published local member to cluster through raft', ['publish-timeout']],
+  ['ready to serve client requests', []],
+  ['serving client traffic insecurely; this is strongly discouraged!', []],
+  ['finished scheduled compaction', []],
+  ['storing new hash', []],
+  ['starting defragment', []],
+  ['defragmenting', []],
+  ['finished defragmenting directory', []],
+  ['finished defragment', []],
+  ['sending database snapshot to client', []],
+  ['sending database sha256 checksum to client', []],
+  ['successfully sent database snapshot to client', []],
+  ['failed to apply request', []],
+  ['/health error', []],
+  ['received signal; shutting down', []],
+  ['closing etcd server', []],
+  ['closed etcd server', []],
+];
+
+function compareMessage(message: string, missing: readonly string[], { etcd, keelson }: Record<Kind, Run>): void {
+  const theirs = etcd.lines.filter(({ msg }) => msg === message);
+  const ours = keelson.lines.filter(({ msg }) => msg === message);
+  assert.ok(theirs.length > 0, `etcd never says "${message}"`);
+  assert.ok(ours.length > 0, `keelson never says "${message}"`);
+  assert.equal(ours[0]!['level'], theirs[0]!['level'], message);
+  const keys = Object.keys(theirs[0]!).filter((key) => key !== 'logger' && !missing.includes(key));
+  const absent = keys.filter((key) => !(key in ours[0]!));
+  assert.deepEqual(absent, [], `keys of "${message}"`);
+}
+
+describe('log', () => {
+  for (const [message, missing] of messages) {
+    it(message, () => compareMessage(message, missing, usual));
+  }
+
+  it('the election, word for word', () => {
+    const elected = ({ lines }: Run): unknown =>
+      lines.map(({ msg }) => String(msg)).filter((text) => text.startsWith('raft.node: '));
+    assert.deepEqual(elected(usual.keelson), elected(usual.etcd));
+  });
+
+  it('nothing but what was wrong with requests is above info', () => {
+    const expected = new Set([
+      'Running http and grpc server on single port. This is not recommended for production.',
+      'failed to apply request',
+      '/health error',
+    ]);
+    const others = usual.keelson.lines.filter(
+      ({ level, msg }) => level !== 'info' && level !== 'debug' && !expected.has(String(msg)),
+    );
+    assert.deepEqual(others, []);
+  });
+
+  it('requests that took too long', () => {
+    compareMessage('apply request took too long', [], slow);
+    compareMessage('request stats', ['remote'], slow);
+    const prefixes = ({ lines }: Run): unknown[] =>
+      [...new Set(lines.filter(({ msg }) => msg === 'apply request took too long').map(({ prefix }) => prefix))].sort();
+    assert.deepEqual(prefixes(slow.keelson), prefixes(slow.etcd));
+  });
+});

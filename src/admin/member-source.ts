@@ -6,6 +6,7 @@ import { RequestField } from '../proto/internal-request.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
+import { rangeText } from '../server/request-text.ts';
 import type { AdminSource } from './admin.ts';
 import type { AlarmName } from './health.ts';
 
@@ -23,7 +24,7 @@ export interface MemberSourceOptions {
 
 export function memberSource(options: MemberSourceOptions): AdminSource {
   const { member, etcdVersion, metricsText, setTimer } = options;
-  const { alarms, cluster, counters, nowMs, raft, store } = member.parts;
+  const { alarms, cluster, counters, nowMs, raft, store, warningApplyMs } = member.parts;
   // /health/ reads one key, as etcd does; what it holds does not matter.
   const request = new RangeRequest();
   const key = Buffer.from([0x0a, 0x01, 0x61]);
@@ -33,9 +34,13 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
     const startMs = nowMs();
     body.reset();
     const error = store.range(request, body);
-    const seconds = (nowMs() - startMs) / 1000;
+    const tookMs = nowMs() - startMs;
+    const seconds = tookMs / 1000;
     counters.observeRange(error === null, seconds);
     counters.observeRequest(RequestField.range, error === null, seconds);
+    if (tookMs > warningApplyMs) {
+      member.log.slowRead('read-only range ', rangeText(request), `size:${body.length}`, tookMs);
+    }
     return error?.message ?? null;
   };
   return {

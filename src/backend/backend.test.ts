@@ -9,9 +9,9 @@ import { ExitCode, FatalError } from '../base/fatal.ts';
 import { SimClock } from '../io/clock.ts';
 import { SeededRandom } from '../io/random.ts';
 import { type BackendLimits, backendLimits, indexLimits } from '../limits.ts';
+import { applyTo, checkAgainst, Model, type Operation, OperationSource } from '../testing/backend-model.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { Backend } from './backend.ts';
-import { applyTo, checkAgainst, Model, type Operation, OperationSource } from './backend-model.ts';
 import type { CompactionHash } from './backend-options.ts';
 import { FlusherInline } from './flusher-port.ts';
 

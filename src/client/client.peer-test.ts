@@ -190,6 +190,8 @@ test('watches of a stream have each their end: compacted, progress for all', asy
   assert.equal(ends[0]?.response.compactRevision, header!.revision);
   const firstBatches = first[Symbol.asyncIterator]();
   assert.equal((await firstBatches.next()).value?.response.events.length, 1);
+  // The server answers only once all watches of the stream have caught up, and says nothing else.
+  await sleep(500);
   stream.requestProgress();
   const progress = [await firstBatches.next(), await second[Symbol.asyncIterator]().next()];
   for (const { value } of progress) {

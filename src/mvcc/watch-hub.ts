@@ -252,7 +252,7 @@ export class WatchHub {
         } else {
           watcher.minRevision = revision + 1;
           this.eventsTotal += group.eventCount;
-          watcher.sink.sendEvents(watcher, revision, body.bytes, 0, body.length);
+          watcher.sink.sendEvents(watcher, revision, body.bytes, 0, body.length, group.eventCount);
         }
       }
     }
@@ -293,7 +293,9 @@ export class WatchHub {
         this.unsynced.delete(watcher);
         this.settle(watcher);
       }
-      if (body !== null) watcher.sink.sendEvents(watcher, current, body.bytes, 0, body.length);
+      const eventCount = watcher.catchUpEventCount;
+      watcher.catchUpEventCount = 0;
+      if (body !== null) watcher.sink.sendEvents(watcher, current, body.bytes, 0, body.length, eventCount);
     }
     return this.hasCatchUp;
   }
@@ -361,6 +363,7 @@ export class WatchHub {
     watcher.catchUpBody ??= new ByteWriter(1024);
     const before = watcher.catchUpBody.length;
     this.writeEvent(watcher.catchUpBody, main, isDelete, watcher.prevKv);
+    watcher.catchUpEventCount++;
     this.eventsTotal++;
     return watcher.catchUpBody.length - before;
   }

@@ -7,8 +7,8 @@ import type { Interval } from './interval-tree.ts';
 export interface WatchSink {
   /** True while the client does not read: its watchers fall behind and catch up from the store later. */
   readonly isBlocked: boolean;
-  /** One response's events: body[start, end) is a sequence of WatchResponse.events fields, each an encoded Event. */
-  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void;
+  /** One response's events: body[start, end) is `eventCount` WatchResponse.events fields, each an encoded Event. */
+  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number, eventCount: number): void;
   /** The watcher is gone: it wanted revisions that are compacted. */
   sendCompacted(watcher: Watcher, compactRevision: number): void;
 }
@@ -47,6 +47,7 @@ export class Watcher {
   group: WatchGroup | null = null;
   /** Events found for it in the running catch-up slice. */
   catchUpBody: ByteWriter | null = null;
+  catchUpEventCount = 0;
 
   constructor(sink: WatchSink, options: WatcherOptions, minRevision: number) {
     this.sink = sink;

@@ -12,6 +12,7 @@ import { decode, type Message } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
 import { Reader } from '../proto/wire.ts';
 import type { Member } from '../server/member.ts';
+import type { WatchMetrics } from '../telemetry/storage-metrics.ts';
 import { failMalformed } from './answer.ts';
 import { WatchResponseEncoder, watchIdField } from './watch-response.ts';
 
@@ -26,6 +27,7 @@ export interface WatchOptions {
   readonly random: () => number;
   readonly setTimer: (delayMs: number, callback: () => void) => unknown;
   readonly counters: { streams: number };
+  readonly metrics: WatchMetrics;
 }
 
 export function registerWatch(router: Router, member: Member, options: WatchOptions): void {
@@ -163,7 +165,9 @@ class WatchStream implements WatchSink {
 
   private sendControl(id: bigint, created: boolean, canceled: boolean, compactRevision: number, reason: string): void {
     const bytes = this.encoder.control(this.revision, id, created, canceled, compactRevision, reason);
+    const startMs = this.member.parts.nowMs();
     if (!this.call.send(bytes, 0, bytes.length)) this.isBlocked = true;
+    if (created) this.options.metrics.sendLoopControl.observe((this.member.parts.nowMs() - startMs) / 1000);
   }
 
   // --- Progress ---
@@ -190,6 +194,7 @@ class WatchStream implements WatchSink {
   private notifyProgress(): void {
     const { hub } = this.member.parts;
     hub.flush();
+    const startMs = this.member.parts.nowMs();
     let wantsTimer = false;
     for (const [id, watched] of this.watched) {
       if (!watched.progressNotify) continue;
@@ -199,13 +204,22 @@ class WatchStream implements WatchSink {
       }
       watched.isQuiet = true;
     }
+    this.options.metrics.sendLoopProgress.observe((this.member.parts.nowMs() - startMs) / 1000);
     if (wantsTimer) this.startProgressTimer();
   }
 
   // --- WatchSink ---
 
-  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
+  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number, eventCount: number): void {
     failpoint('beforeSendWatchResponse');
+    const startMs = this.member.parts.nowMs();
+    this.sendResponse(watcher, revision, body, start, end);
+    const seconds = (this.member.parts.nowMs() - startMs) / 1000;
+    this.options.metrics.sendLoop.observe(seconds);
+    this.options.metrics.sendLoopPerEvent.observe(seconds / eventCount);
+  }
+
+  private sendResponse(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
     const watched = watcher.attachment as Watched;
     watched.isQuiet = false;
     if (watched.fragment && end - start >= this.options.fragmentBytes) {

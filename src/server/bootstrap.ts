@@ -36,7 +36,7 @@ import {
 import { KvHasher } from '../snapshot/hashkv.ts';
 import { type BucketName, decodeConfState, encodeMember, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { WalReplay } from '../wal/replay.ts';
+import { listSegments, type WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
 import { CompactionHashes } from './compaction-hashes.ts';
 import { Member, type MemberCounters } from './member.ts';
@@ -102,8 +102,7 @@ export function openMember(options: BootstrapOptions): Member {
     writer: options.walWriter,
     random: options.random,
     metadata,
-    // Followers that lag are served from memory; what is older than they may need is not read.
-    startIndex: Math.max(0, backend.consistentIndex - config.snapshotCatchupEntryCount),
+    startIndex: firstIndexToRead(disk, directories.wal, backend.consistentIndex, config.snapshotCatchupEntryCount) - 1,
     fsync: !config.unsafeNoFsync,
     segmentsMax: config.walFilesMax,
     observer: options.walObserver,
@@ -167,6 +166,16 @@ function checkNothingApplied(backend: Backend, directories: Directories): void {
     `the database ${directories.database} has applied entry ${applied}, but there is no log in ${directories.wal}: it was ` +
       'removed, or --wal-dir is another one. Restore the log, or restore from a snapshot',
   );
+}
+
+/**
+ * Followers that lag are served from memory; what is older than they may need is not read. The log may begin later than that
+ * when --snapshot-catchup-entries was smaller before: only what the database lacks must be there.
+ */
+function firstIndexToRead(disk: Disk, walDirectory: string, applied: number, catchUpEntries: number): number {
+  const wanted = Math.max(0, applied - catchUpEntries) + 1;
+  const oldest = listSegments(disk, walDirectory)[0]?.firstIndex ?? 1;
+  return Math.max(wanted, Math.min(oldest, applied + 1));
 }
 
 /** The database and the log must be of one member: what the database holds, the log has committed. */

@@ -11,7 +11,6 @@ import type { DiskLock } from '../io/file.ts';
 import type { Lease, Lessor } from '../lease/lessor.ts';
 import {
   applyGapMax,
-  backendLimits,
   leaseCheckpointsMax,
   leaseTickMs,
   logCompactionSlack,
@@ -211,13 +210,14 @@ export class Member {
   propose(field: RequestField, message: Buffer, start: number, end: number, waiter: Waiter): EtcdError | null {
     if (this.stopping) return etcdErrors.stopped;
     const { raft, backend, requestBytesMax } = this.parts;
-    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.backlog() > backendLimits.backlogBytesMax) {
+    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.isOverloaded()) {
       return etcdErrors.requestTooManyRequests;
     }
     const counter = this.nextId();
     const entry = encodeInternalRequest(field, message, start, end, this.idPrefix, counter);
     if (entry.length > requestBytesMax) {
-      this.parts.counters.observeRequest(field, false, 0);
+      // Refused, but a success in etcd's metric: only what raft did not take is a failure there.
+      this.parts.counters.observeRequest(field, true, 0);
       return etcdErrors.requestTooLarge;
     }
     this.proposals.push(entry);

@@ -13,7 +13,6 @@ import { WriteLog } from './write-log.ts';
 export interface RoundOptions {
   /** Ends the server in the midst of the load; default: SIGKILL after a random time. */
   readonly strike?: (server: ServerProcess, client: EtcdClient) => Promise<void>;
-  readonly env?: Readonly<Record<string, string>>;
   readonly load?: Partial<LoadOptions>;
   /** Starts that die on their way before the one that is checked. */
   readonly deadStarts?: number;
@@ -39,8 +38,9 @@ export class CrashRun {
   private compactions = 0;
   private failed = true;
   private maxStartMs = 0;
-  /** Flags for the next starts beside the random ones. */
-  flags: readonly string[] = [];
+  /** Of the next starts, beside random flags. */
+  env: Readonly<Record<string, string>> = {};
+  private address = '';
 
   constructor(seed: number) {
     this.directory = temporaryDirectory('crash');
@@ -66,19 +66,19 @@ export class CrashRun {
     const log = await this.loadAndStrike(options);
     await this.dieStarting(options.deadStarts ?? (this.random.below(4) === 0 ? 1 + this.random.below(2) : 0));
     const recovered = await this.restartAndCheck(log);
-    if (options.checksAgain === false) await this.server!.stop('SIGKILL');
-    else await this.checkAgain(recovered);
+    if (options.checksAgain !== false) await this.checkAgain(recovered);
     this.rounds++;
     return recovered;
   }
 
   /** A server on the directory that serves, with tuning flags that make its background work frequent. */
-  async start(env: Readonly<Record<string, string>> = {}): Promise<string> {
+  async start(env: Readonly<Record<string, string>> = this.env): Promise<string> {
     const { random } = this;
-    const flags = [...this.flags];
+    const flags: string[] = [];
     if (random.below(2) === 0) flags.push(`--backend-batch-interval=${1 + random.below(30)}ms`);
     if (random.below(3) === 0) flags.push(`--backend-batch-limit=${10 + random.below(300)}`);
     if (random.below(3) === 0) flags.push(`--snapshot-catchup-entries=${1 + random.below(200)}`);
+    if (random.below(2) === 0) flags.push(`--max-wals=${1 + random.below(2)}`);
     // A killed process loses no page of the system's cache: without syncs the same promises hold, at many times the rate.
     if (random.below(3) === 0) flags.push('--unsafe-no-fsync');
     this.server = ServerProcess.start({
@@ -87,15 +87,16 @@ export class CrashRun {
       env,
       ...(this.walDir === undefined ? {} : { walDir: this.walDir }),
     });
-    const address = await this.server.whenReady();
+    this.address = await this.server.whenReady();
     this.maxStartMs = Math.max(this.maxStartMs, performance.now() - this.server.startedMs);
-    return address;
+    return this.address;
   }
 
-  /** One load until the server has gone. */
+  /** One load until the server has gone; on the server that the round before has left running, if it did. */
   async loadAndStrike(options: RoundOptions): Promise<WriteLog> {
     const { random } = this;
-    const address = await this.start(options.env);
+    const isRunning = this.server !== null && this.server.exit === null;
+    const address = isRunning ? this.address : await this.start();
     const server = this.server!;
     const log = new WriteLog(this.model, this.leases);
     const client = new EtcdClient(address);
@@ -110,6 +111,7 @@ export class CrashRun {
       connections: 3,
       inFlight: 4 + random.below(40),
       valueBytesMax: [300, 3000, 300_000][random.below(3)]!,
+      largeEach: 10,
       defragments: random.below(3) === 0,
       compacts: true,
       ...options.load,
@@ -165,7 +167,6 @@ export class CrashRun {
     const client = new EtcdClient(address);
     const again = expectOk(await client.hashKv(recovered.revision));
     client.close();
-    await this.server!.stop('SIGKILL');
     const same = again.hash === recovered.hash && again.header!.revision === recovered.revision;
     if (same && again.compactRevision === recovered.compactRevision) return;
     throw new Error(

@@ -15,8 +15,9 @@ export interface LoadOptions {
   readonly nextId: () => number;
   readonly connections: number;
   readonly inFlight: number;
-  /** Sizes of values are drawn below this, small ones far more often. */
+  /** Sizes of values are drawn below this, but mostly below a few hundred bytes: one of `largeEach` may be large. */
   readonly valueBytesMax: number;
+  readonly largeEach: number;
   readonly defragments: boolean;
   readonly compacts: boolean;
 }
@@ -134,8 +135,8 @@ export class LoadGenerator {
   }
 
   private drawValue(id: number, part: number): Buffer {
-    const { random, valueBytesMax } = this.options;
-    const isLarge = random.below(10) === 0;
+    const { random, valueBytesMax, largeEach } = this.options;
+    const isLarge = random.below(largeEach) === 0;
     const length = random.below(isLarge ? valueBytesMax : Math.min(valueBytesMax, 300));
     const head = `${id}.${part}|`;
     const value = Buffer.alloc(head.length + length, head.charCodeAt(0) + part);

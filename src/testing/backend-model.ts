@@ -3,12 +3,12 @@
 // server.
 
 import assert from 'node:assert/strict';
+import type { Backend } from '../backend/backend.ts';
+import { newKeyState } from '../backend/index-delta.ts';
 import type { Random } from '../io/random.ts';
 import { keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
 import { type BucketName, encodeRevisionKey } from '../snapshot/schema.ts';
-import type { Backend } from './backend.ts';
-import { newKeyState } from './index-delta.ts';
 
 export interface Change {
   readonly key: string;

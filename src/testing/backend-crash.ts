@@ -3,14 +3,14 @@
 // it is killed, or until the failpoint of that name panics.   node backend-crash.ts PATH SEED [FAILPOINT]
 
 import { writeSync } from 'node:fs';
+import { Backend } from '../backend/backend.ts';
+import type { BackendOptions } from '../backend/backend-options.ts';
 import { armFailpoints, setFailpoint } from '../base/failpoint.ts';
 import { systemClock } from '../io/clock.ts';
 import { processFailpointControl } from '../io/failpoint-http.ts';
 import { SeededRandom } from '../io/random.ts';
 import { backendLimits, indexLimits } from '../limits.ts';
-import { Backend } from './backend.ts';
 import { applyTo, Model, OperationSource } from './backend-model.ts';
-import type { BackendOptions } from './backend-options.ts';
 
 /** Small ones, so that merges, slices and slabs turn over many times in a second. */
 export function crashOptions(path: string): BackendOptions {
