@@ -355,6 +355,8 @@ export const applyBodyBytesKept: number = 4 * 1024 * 1024;
 
 /** How long the core waits for a WAL sync before it goes on by message: several times a good disk's p99, far below a heartbeat. */
 export const walWaitMs = 2;
+/** Proposals of one turn from which on the loop reads sockets while the disk syncs: fewer come from few clients, who wait. */
+export const overlapProposalsMin = 32;
 /** Committed but unapplied entries beyond which proposals are refused (etcd's maxGapBetweenApplyAndCommitIndex). */
 export const applyGapMax = 5000;
 /** A request's time-out beside two election timeouts (etcd's ReqTimeout). */

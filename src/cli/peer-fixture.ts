@@ -41,8 +41,9 @@ const peerUrl = 'http://127.0.0.1:23801';
 export async function startEtcd(dataDir: string, ...extra: string[]): Promise<Member> {
   const clientUrl = `http://127.0.0.1:${await freePort()}`;
   const listenPeer = `http://127.0.0.1:${await freePort()}`;
+  // PEER_SERVER=bin/keelson: the same test with the server of this repository.
   const child = spawn(
-    peerBinary('etcd'),
+    process.env['PEER_SERVER'] ?? peerBinary('etcd'),
     [
       `--data-dir=${dataDir}`,
       `--listen-client-urls=${clientUrl}`,

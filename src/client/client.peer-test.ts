@@ -203,6 +203,33 @@ test('watches of a stream have each their end: compacted, progress for all', asy
   assert.equal((await firstBatches.next()).done, true);
 });
 
+test('a watch that its consumer leaves is canceled on the server', async () => {
+  const stream = new WatchStream(client);
+  const left = stream.watch({ key });
+  const stays = stream.watch({ key });
+  const reading = (async () => {
+    for await (const { response } of left) {
+      assert.equal(response.events.length, 1);
+      break;
+    }
+  })();
+  await sleep(300);
+  await client.call(rpc.put, { key, value: Buffer.from('1') });
+  await reading;
+  assert.ok(left.isEnded);
+  const created = stream.watch({ key });
+  created.cancel();
+  await client.call(rpc.put, { key, value: Buffer.from('2') });
+  const values: string[] = [];
+  for await (const { response } of stays) {
+    values.push(...response.events.map((event) => event.kv!.value.toString()));
+    if (values.length === 2) break;
+  }
+  assert.deepEqual(values, ['1', '2']);
+  for await (const batch of created) assert.fail(`a canceled watch brought ${batch.response.watchId}`);
+  stream.close();
+});
+
 test('a lease lives while it is kept, across a restart, and its end is told', async () => {
   const { id } = await client.call(rpc.leaseGrant, { ttl: 2n });
   const renewals: bigint[] = [];

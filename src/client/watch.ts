@@ -48,11 +48,13 @@ export class Watch implements AsyncIterable<WatchBatch> {
   readonly #queue: WatchBatch[] = [];
   #wake: (() => void) | null = null;
   readonly #onDrain: () => void;
+  readonly #onCancel: (watch: Watch) => void;
 
-  constructor(options: WatchOptions, onDrain: () => void) {
+  constructor(options: WatchOptions, onDrain: () => void, onCancel: (watch: Watch) => void) {
     this.options = options;
     this.nextRevision = options.startRevision ?? 0;
     this.#onDrain = onDrain;
+    this.#onCancel = onCancel;
   }
 
   get isEnded(): boolean {
@@ -73,8 +75,24 @@ export class Watch implements AsyncIterable<WatchBatch> {
     this.#wake?.();
   }
 
+  /** Ends it, without a last batch. Leaving the loop over it does the same. */
+  cancel(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#wake?.();
+    this.#onCancel(this);
+  }
+
   /** Ends after the batch with an error. */
   async *[Symbol.asyncIterator](): AsyncGenerator<WatchBatch, void, undefined> {
+    try {
+      yield* this.#batches();
+    } finally {
+      this.cancel();
+    }
+  }
+
+  async *#batches(): AsyncGenerator<WatchBatch, void, undefined> {
     for (;;) {
       const batch = this.#queue.shift();
       if (batch === undefined) {
@@ -109,7 +127,11 @@ export class WatchStream {
 
   watch(options: WatchOptions): Watch {
     assert(!this.#isClosed, 'a watch on a closed stream');
-    const watch: Watch = new Watch(options, () => this.#duplex?.stream.resume());
+    const watch = new Watch(
+      options,
+      () => this.#duplex?.stream.resume(),
+      (left) => this.#leave(left),
+    );
     this.#creating.push(watch);
     if (this.#duplex === null) this.#connect();
     else if (this.#creating.length === 1) this.#sendCreate();
@@ -193,13 +215,28 @@ export class WatchStream {
     if (watch === undefined) return;
     const error = errorOf(response);
     if (error !== null) this.#running.delete(response.watchId);
+    // A compacted watch stays on the server's list, where it keeps progress from being told, until it is canceled.
+    if (response.compactRevision !== 0) this.#sendCancel(response.watchId);
     this.#deliver(watch, { response, error });
+  }
+
+  #sendCancel(watchId: number): void {
+    this.#send({ cancelRequest: { watchId: BigInt(watchId) } });
+  }
+
+  /** Its consumer wants no more of it. One that is being created leaves when its answer comes. */
+  #leave(watch: Watch): void {
+    if (watch.id === null) return;
+    this.#running.delete(watch.id);
+    this.#sendCancel(watch.id);
   }
 
   #created(response: Message<typeof WatchResponse>): void {
     const watch = this.#creating.shift();
     assert(watch !== undefined, 'a watch was created that nobody asked for');
-    if (response.canceled) {
+    if (watch.isEnded) {
+      if (!response.canceled) this.#sendCancel(response.watchId);
+    } else if (response.canceled) {
       const reason = response.cancelReason;
       watch.deliver({ response, error: new EtcdClientError(StatusCode.failedPrecondition, reason, reason) });
     } else {
@@ -208,6 +245,7 @@ export class WatchStream {
       if (watch.nextRevision === 0) watch.nextRevision = (response.header?.revision ?? 0) + 1;
       this.#running.set(response.watchId, watch);
     }
+    this.#creating = this.#creating.filter((waiting) => !waiting.isEnded);
     if (this.#creating.length > 0) this.#sendCreate();
   }
 
@@ -220,7 +258,7 @@ export class WatchStream {
   #lost(error: EtcdClientError): void {
     this.#duplex = null;
     for (const watch of this.#running.values()) watch.id = null;
-    this.#creating = [...this.#running.values(), ...this.#creating];
+    this.#creating = [...this.#running.values(), ...this.#creating].filter((watch) => !watch.isEnded);
     this.#running.clear();
     const mayPass = error.code === StatusCode.unavailable || error.code === StatusCode.internal;
     if (!mayPass || error.is(etcdErrors.noLeader) || this.#client.isClosed) {

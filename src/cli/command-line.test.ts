@@ -1,0 +1,108 @@
+// Goal: command lines are read as cobra and pflag read them. Method: a small program; what a command is handed, or the error.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { addCommand, CommandLineError, newCommand, runCommandLine } from './command-line.ts';
+import { Flag } from './flag.ts';
+
+interface Flags {
+  readonly endpoints: readonly string[];
+  readonly limit: number;
+  readonly all: boolean;
+  readonly on: boolean;
+  readonly writeOut: string;
+}
+
+async function run(line: string): Promise<unknown> {
+  const program = newCommand('prog').description('A program.');
+  program.addOption(new Flag('strings', 'endpoints', 'addresses', { byDefault: ['default'] }));
+  program.addOption(new Flag('string', 'write-out', 'format', { short: 'w', byDefault: 'simple' }));
+  let result: unknown = null;
+  const details = {
+    flags: [],
+    run: async (words: string[], flags: Flags) => {
+      const { endpoints, limit, all, on, writeOut } = flags;
+      result = { words, endpoints, limit, all, on, writeOut };
+    },
+  };
+  const flags = (): Flag[] => [
+    new Flag('int', 'limit', 'how many'),
+    new Flag('bool', 'all', 'all of them', { short: 'a' }),
+    new Flag('bool', 'on', 'on', { byDefault: true }),
+  ];
+  addCommand<Flags>(program, { ...details, use: 'get <key>', short: 'Gets', flags: flags() });
+  const lease = addCommand(program, { use: 'lease', short: 'Leases' });
+  addCommand<Flags>(lease, { ...details, use: 'list', short: 'Lists', flags: flags() });
+  addCommand<Flags>(lease, { ...details, use: 'level', short: 'Levels' });
+  addCommand(program, { use: 'help', short: 'Helps' });
+  try {
+    await runCommandLine(program, line === '' ? [] : line.split(' '), (text) => {
+      result = text.split('\n')[0];
+    });
+  } catch (error) {
+    assert.ok(error instanceof CommandLineError, String(error));
+    return error.message;
+  }
+  return result;
+}
+
+const nothing = { words: [], endpoints: ['default'], limit: 0, all: false, on: true, writeOut: 'simple' };
+
+test('words and flags in any order, values after = or as the next word', async () => {
+  assert.deepEqual(await run('get a b'), { ...nothing, words: ['a', 'b'] });
+  assert.deepEqual(await run('--endpoints x,y get --limit 5 a --endpoints z'), {
+    ...nothing,
+    words: ['a'],
+    limit: 5,
+    endpoints: ['x', 'y', 'z'],
+  });
+  assert.deepEqual(await run('get --limit=-5 -aw=json a'), {
+    ...nothing,
+    words: ['a'],
+    limit: -5,
+    all: true,
+    writeOut: 'json',
+  });
+  assert.deepEqual(await run('get -wjson -w table'), { ...nothing, writeOut: 'table' });
+  assert.deepEqual(await run('get --all=false --on=f x --all'), { ...nothing, words: ['x'], all: true, on: false });
+  assert.deepEqual(await run('get --limit --5'.replace('--5', '5') + ' -- --all -x'), {
+    ...nothing,
+    words: ['--all', '-x'],
+    limit: 5,
+  });
+  assert.deepEqual(await run('-w json get -'), { ...nothing, words: ['-'], writeOut: 'json' });
+});
+
+test('commands by any prefix that is their own', async () => {
+  assert.deepEqual(await run('g k'), { ...nothing, words: ['k'] });
+  assert.deepEqual(await run('le li'), nothing);
+  assert.equal(await run('lease le x'), await run('lease level x'));
+  assert.equal(await run('x'), 'unknown command "x" for "prog"');
+  // Two begin so: then it is a word, and a command that only has subcommands tells about itself.
+  assert.equal(await run('lease l'), 'Leases');
+});
+
+test('help', async () => {
+  for (const line of ['', '--help', '-h', 'help', '-w json']) assert.equal(await run(line), 'A program.', line);
+  for (const line of ['get -h', 'get --help --nope', 'help get', 'get a -ah'])
+    assert.equal(await run(line), 'Gets', line);
+  assert.equal(await run('lease'), 'Leases');
+  assert.equal(await run('help nope'), 'unknown help topic ["nope"]');
+});
+
+test("errors are pflag's", async () => {
+  const cases: Readonly<Record<string, string>> = {
+    'get --nope': 'unknown flag: --nope',
+    'get --nope=1': 'unknown flag: --nope',
+    'get -x': "unknown shorthand flag: 'x' in -x",
+    'get -ax': "unknown shorthand flag: 'x' in -ax",
+    'get -5': "unknown shorthand flag: '5' in -5",
+    'get --limit': 'flag needs an argument: --limit',
+    'get -w': "flag needs an argument: 'w' in -w",
+    'get --limit x': 'invalid argument "x" for "--limit" flag: strconv.ParseInt: parsing "x": invalid syntax',
+    'get --all=x': 'invalid argument "x" for "-a, --all" flag: strconv.ParseBool: parsing "x": invalid syntax',
+    'get ---x': 'bad flag syntax: ---x',
+    'get --=x': 'bad flag syntax: --=x',
+  };
+  for (const [line, message] of Object.entries(cases)) assert.equal(await run(line), message, line);
+});
