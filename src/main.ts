@@ -206,13 +206,18 @@ async function listenAll(config: ServerConfig, logger: Logger, grpc: GrpcServer,
       localAddress: peer.local,
       tls: null,
     });
-  const listen = (urls: readonly MemberUrl[], http1Server: Http1Server | null): Promise<Listener> =>
-    Listener.listen({
-      addresses: urls.map(addressOf),
-      http2,
-      http1: http1Server === null ? null : (socket, firstBytes) => http1Server.accept(socket, firstBytes),
-      tls: null,
-    });
+  const listen = async (urls: readonly MemberUrl[], http1Server: Http1Server | null): Promise<Listener> => {
+    try {
+      return await Listener.listen({
+        addresses: urls.map(addressOf),
+        http2,
+        http1: http1Server === null ? null : (socket, firstBytes) => http1Server.accept(socket, firstBytes),
+        tls: null,
+      });
+    } catch (error) {
+      throw listenFailure(error);
+    }
+  };
   const hasOwnHttp = config.listenClientHttpUrls.length > 0;
   const listeners = [await listen(config.listenClientUrls, hasOwnHttp ? null : clientHttp)];
   if (hasOwnHttp) listeners.push(await listen(config.listenClientHttpUrls, clientHttp));
@@ -312,6 +317,21 @@ function registerServices(
   registerCluster(router, member);
   registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1 });
 }
+
+/** What the system refuses of an address, in the words that Go has for it and scripts look for. */
+function listenFailure(error: unknown): unknown {
+  const { code, address, port } = error as { code?: string; address?: string; port?: number };
+  const reason = code === undefined ? undefined : bindErrors.get(code);
+  if (reason === undefined) return error;
+  const where = port === undefined ? `listen unix ${address}` : `listen tcp ${address}:${port}`;
+  return new FatalError(ExitCode.bug, `${where}: bind: ${reason}`);
+}
+
+const bindErrors: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'address already in use'],
+  ['EACCES', 'permission denied'],
+  ['EADDRNOTAVAIL', 'cannot assign requested address'],
+]);
 
 function addressOf(url: MemberUrl): ListenAddress {
   if (url.socketPath !== '') return { path: url.socketPath };

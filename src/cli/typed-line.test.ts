@@ -44,7 +44,7 @@ test('operations of a txn', async () => {
     [put.requestPut?.value?.toString(), put.requestPut?.lease, put.requestPut?.prevKv],
     ['a b', 16n, true],
   );
-  const get = await parseOperation('get --prefix a\xff --order descend --sort-by mod'.replace('mod', 'modify'));
+  const get = await parseOperation('get --prefix a\xff --order descend --sort-by modify');
   assert.deepEqual(get.requestRange?.rangeEnd, Buffer.from('b'));
   assert.deepEqual([get.requestRange?.sortOrder, get.requestRange?.sortTarget], [2, 3]);
   const del = await parseOperation("del '' --from-key");
