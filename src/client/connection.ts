@@ -1,6 +1,7 @@
 // A grpc channel to one endpoint: bytes in, bytes out, failures as EtcdClientError. It connects when first used and again by
 // itself; calls wait for it until their deadline. Not a choice between endpoints, and no retries: client.ts has those.
 
+import { X509Certificate } from 'node:crypto';
 import {
   type CallOptions,
   Client,
@@ -40,6 +41,14 @@ export interface CallContext {
 export type ByteStream = ClientReadableStream<Buffer>;
 export type ByteDuplex = ClientDuplexStream<Buffer, Buffer>;
 
+/** Sent where there is no name to send; nobody has it (RFC 2606). */
+const noServerName = 'address.invalid';
+
+function checkAddress(address: string, certificate: Buffer): Error | undefined {
+  if (new X509Certificate(certificate).checkIP(address) !== undefined) return undefined;
+  return new Error(`x509: certificate is not valid for ${address}`);
+}
+
 const identity = (bytes: Buffer): Buffer => bytes;
 
 export class Connection {
@@ -49,11 +58,12 @@ export class Connection {
   /** `isTls`: what the first endpoint's scheme decides for all, as clientv3 does. */
   constructor(endpoint: string, isTls: boolean, options: ConnectionOptions) {
     this.endpoint = endpoint;
-    const { target, isLocal } = parseEndpoint(endpoint);
+    const { target, isLocal, address } = parseEndpoint(endpoint);
     const tls = options.tls ?? {};
     const channelCredentials = isTls
       ? credentials.createSsl(tls.trustedCa ?? null, tls.key ?? null, tls.certificate ?? null, {
           rejectUnauthorized: tls.skipVerify !== true,
+          ...(address === null ? {} : { checkServerIdentity: (_host, { raw }) => checkAddress(address, raw) }),
         })
       : credentials.createInsecure();
     this.#client = new Client(target, channelCredentials, {
@@ -63,6 +73,8 @@ export class Connection {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 2000,
       'grpc.enable_http_proxy': isLocal ? 0 : 1,
+      // grpc-js would send an address as the server's name, which TLS forbids (RFC 6066) and Node refuses.
+      ...(address === null ? {} : { 'grpc.ssl_target_name_override': noServerName }),
       // Channelz is a debugging service; without it nothing of a channel is registered globally.
       'grpc.enable_channelz': 0,
     });
