@@ -36,7 +36,7 @@ export class CrashRun {
   private unknown = 0;
   private revisionsNew = 0;
   private compactions = 0;
-  private failed = true;
+  private failed = false;
   private maxStartMs = 0;
   /** Of the next starts, beside random flags. */
   env: Readonly<Record<string, string>> = {};
@@ -50,12 +50,10 @@ export class CrashRun {
 
   /** Loads, strikes, restarts and checks. */
   async round(options: RoundOptions = {}): Promise<Recovered> {
-    this.failed = true;
     try {
-      const recovered = await this.tryRound(options);
-      this.failed = false;
-      return recovered;
+      return await this.tryRound(options);
     } catch (error) {
+      this.failed = true;
       const where = `round ${this.rounds}, data in ${this.directory}`;
       const output = this.server?.output.slice(-3000) ?? '';
       throw new Error(`${where}: ${error instanceof Error ? error.stack : String(error)}\n${output}`);
