@@ -355,6 +355,8 @@ export const applyBodyBytesKept: number = 4 * 1024 * 1024;
 
 /** How long the core waits for a WAL sync before it goes on by message: several times a good disk's p99, far below a heartbeat. */
 export const walWaitMs = 2;
+/** Proposals that are not on their way to the disk yet: what a stalled disk may gather before clients are refused. */
+export const unsyncedBytesMax: number = 64 * 1024 * 1024;
 /** Proposals of one turn from which on the loop reads sockets while the disk syncs: fewer come from few clients, who wait. */
 export const overlapProposalsMin = 32;
 /** Committed but unapplied entries beyond which proposals are refused (etcd's maxGapBetweenApplyAndCommitIndex). */
@@ -380,6 +382,8 @@ export const readCatchUpMs = 1000;
 export const rangeStreamChunkKeysFirst = 10;
 /** Events up to this size are copied into each watcher's answer; larger ones are shared by reference until they are sent. */
 export const watchCopyBytesMax: number = 16 * 1024;
+/** Snapshot streams at once: each has a thread and pins the database's pages for as long as its client takes. */
+export const snapshotStreamsMax = 4;
 /** A blob of the Snapshot stream (etcd's number). */
 export const snapshotBlobBytes: number = 32 * 1024;
 

@@ -25,7 +25,7 @@ class FlusherWorker {
   constructor() {
     const data = this.host.data as FlusherWorkerData;
     if (data.failpoints !== null) armFailpoints(processFailpointControl, data.failpoints);
-    const environment = new LmdbEnvironment({ path: data.path, noSync: data.noSync });
+    const environment = new LmdbEnvironment({ path: data.path, noSync: data.noSync, trusted: true });
     const wake = (): void => this.wake();
     this.flusher = new Flusher({
       environment,

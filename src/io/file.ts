@@ -123,8 +123,11 @@ export const nodeDisk: Disk = {
   readdir: (directory) => fs.readdirSync(directory).sort(),
   mkdir: (directory) => {
     if (fs.existsSync(directory)) return;
+    // Each level's name is durable in its parent before what is inside counts.
+    const parent = path.dirname(directory);
+    if (parent !== directory) nodeDisk.mkdir(parent);
     fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-    nodeDisk.syncDirectory(path.dirname(directory));
+    nodeDisk.syncDirectory(parent);
   },
   syncDirectory: (directory) => {
     const fd = fs.openSync(directory, 'r');

@@ -93,7 +93,7 @@ function checkMetas(path: string, descriptor: number, fileBytes: number): void {
   if (lacksRoot || needed - fileBytes > lmdbShortBytesMax) {
     throw corrupt(path, `it was cut to ${fileBytes} bytes, its newest commit uses ${needed}`);
   }
-  ftruncateSync(descriptor, needed);
+  if (fstatSync(descriptor).size < needed) ftruncateSync(descriptor, needed);
 }
 
 function corrupt(path: string, what: string): FatalError {

@@ -35,6 +35,11 @@ export interface LmdbOptions {
   readonly path: string;
   /** --unsafe-no-fsync: commits are not synced. */
   readonly noSync?: boolean;
+  /**
+   * Another environment of this process has checked the file already. Needed wherever somebody may be writing: the check looks at
+   * the file's size and at its metas, which then need not be of the same moment.
+   */
+  readonly trusted?: boolean;
 }
 
 /** The parts of the package's store that are used here; its own types do not show all of them. */
@@ -139,10 +144,12 @@ export class LmdbEnvironment implements WriteEnvironment {
   private closed = false;
   private filePath: string;
   readonly noSync: boolean;
+  private readonly trusted: boolean;
 
   constructor(options: LmdbOptions) {
     this.filePath = options.path;
     this.noSync = options.noSync === true;
+    this.trusted = options.trusted === true;
     const staging = Buffer.allocUnsafeSlow(stagingBytes);
     assert(staging.byteOffset === 0, 'lmdb staging buffer does not start at its memory');
     this.staging = Object.assign(staging, { start: 0, end: 0 });
@@ -154,7 +161,7 @@ export class LmdbEnvironment implements WriteEnvironment {
   }
 
   private openRoot(): NativeStore {
-    checkLmdbFile(this.filePath, lmdbMapBytes);
+    if (!this.trusted) checkLmdbFile(this.filePath, lmdbMapBytes);
     const root = open({
       path: this.filePath,
       noSubdir: true,

@@ -36,6 +36,7 @@ export class WatchHub {
   private readonly future = new Set<Watcher>();
   private readonly unsynced = new Set<Watcher>();
   private futureMin = Infinity;
+  private changesSinceSlice = 0;
   private bodyBytes = 0;
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
   private readonly previous: RowRef = { buffer: EMPTY, start: 0, end: 0 };
@@ -163,6 +164,7 @@ export class WatchHub {
 
   /** At the end of each write transaction: `changes` are the store's, by sub revision. */
   committed(main: number, changes: readonly number[]): void {
+    if (this.unsynced.size > 0) this.changesSinceSlice += changes.length;
     if (this.groups.size > 0) {
       this.changeMain = main;
       for (let sub = 0; sub < changes.length; sub++) this.offer(main, sub, changes[sub]!);
@@ -313,6 +315,8 @@ export class WatchHub {
       slice.push(watcher);
       if (slice.length === watchCatchUpWatchersMax) break;
     }
+    // Who had this slice goes to the end: those behind the bound have the next one.
+    for (const watcher of slice) if (this.unsynced.delete(watcher)) this.unsynced.add(watcher);
     return slice;
   }
 
@@ -329,13 +333,16 @@ export class WatchHub {
         else others.push(watcher);
       }
     }
+    // Twice what was written since the last slice, so that catching up gains on the writers whatever their speed.
+    const rowsMax = Math.max(watchCatchUpRows, 2 * this.changesSinceSlice);
+    this.changesSinceSlice = 0;
     let rows = 0;
     let bytes = 0;
     let lastMain = from - 1;
     let isCut = false;
     this.storage.scanRows(from, current, (main, _sub, tombstone, buffer, start, end) => {
       // Cut only between revisions: a revision's events are never split.
-      if (main !== lastMain && (rows >= watchCatchUpRows || bytes > watchGroupBodyBytesMax)) {
+      if (main !== lastMain && (rows >= rowsMax || bytes > watchGroupBodyBytesMax)) {
         isCut = true;
         return false;
       }

@@ -48,7 +48,7 @@ describe('health', () => {
   it('serves with a leader, does not without one', async () => {
     await setUp(false);
     assert.deepEqual([...(await ask(path, Buffer.alloc(0))).sent[0]!], [0x08, 2], 'not serving');
-    fixture.release();
+    await fixture.stop();
     fixture.remove();
     await setUp(true);
     assert.deepEqual([...(await ask(path, Buffer.alloc(0))).sent[0]!], [0x08, 1]);
@@ -181,5 +181,6 @@ describe('lease renewals', () => {
     await setUp(false);
     const { status } = stream().deliver(renew(1n));
     assert.equal(status!.message, etcdErrors.noLeader.message);
+    await fixture.stop();
   });
 });

@@ -3,7 +3,7 @@
 
 import type { ServerCall } from '../grpc/call.ts';
 import type { StreamHandler } from '../grpc/router.ts';
-import { snapshotBlobBytes } from '../limits.ts';
+import { snapshotBlobBytes, snapshotStreamsMax } from '../limits.ts';
 import { SnapshotResponse } from '../proto/etcdserverpb.ts';
 import { encode } from '../proto/message.ts';
 import type { Member } from '../server/member.ts';
@@ -12,6 +12,7 @@ import { acceptEmpty } from './answer.ts';
 
 const HASH_BYTES = 32;
 const UNKNOWN = 2;
+const RESOURCE_EXHAUSTED = 8;
 
 export class SnapshotHandler implements StreamHandler {
   private readonly member: Member;
@@ -30,6 +31,11 @@ export class SnapshotHandler implements StreamHandler {
     const startMs = nowMs();
     let sentBytes = 0;
     let totalBytes = 0;
+    if (counters.snapshotsRunning >= snapshotStreamsMax) {
+      const text = `keelson: ${snapshotStreamsMax} snapshots are being sent already`;
+      call.fail({ code: RESOURCE_EXHAUSTED, message: text });
+      return;
+    }
     counters.snapshotsRunning++;
     const ended = (): void => {
       counters.snapshotsRunning--;

@@ -69,15 +69,12 @@ interface Directories {
 
 /** Opens or creates everything and returns the member, not yet started. Throws FatalError. */
 export function openMember(options: BootstrapOptions): Member {
-  const { config, logger } = options;
+  const { config } = options;
   const disk = options.disk ?? nodeDisk;
   const directories = makeDirectories(disk, config);
   const lock = lockDirectory(disk, config.dataDir);
   const isNew = !walExists(disk, directories.wal);
   if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
-  const peerUrls = urlTexts(config.advertisePeerUrls);
-  const newMemberId = memberId(peerUrls, config.initialClusterToken);
-  const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
   const clock = options.clock ?? systemClock;
   const openedMs = clock.nowMs();
   const backend = Backend.open({
@@ -90,6 +87,30 @@ export function openMember(options: BootstrapOptions): Member {
     failpoints: options.failpoints,
     observer: options.backendObserver,
   });
+  try {
+    return openOver(options, directories, backend, openedMs, lock);
+  } catch (error) {
+    // The flusher's thread would keep a process alive that only wants to say why it can't start.
+    backend.close(() => {});
+    throw error;
+  }
+}
+
+/** The rest of a start, over the open database. */
+function openOver(
+  options: BootstrapOptions,
+  directories: Directories,
+  backend: Backend,
+  openedMs: number,
+  lock: DiskLock,
+): Member {
+  const { config, logger } = options;
+  const disk = options.disk ?? nodeDisk;
+  const clock = options.clock ?? systemClock;
+  const isNew = !walExists(disk, directories.wal);
+  const peerUrls = urlTexts(config.advertisePeerUrls);
+  const newMemberId = memberId(peerUrls, config.initialClusterToken);
+  const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
   logger.info('server/bootstrap.ts', 'opened backend db', {
     path: directories.database,
     took: durationText(clock.nowMs() - openedMs),
@@ -111,12 +132,15 @@ export function openMember(options: BootstrapOptions): Member {
   });
   checkTogether(replay, backend, directories);
   const member = build(options, wal, replay, backend, lock);
-  if (isNew) {
-    const own = { id: newMemberId, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
-    const data = encode(ConfChange, { type: 0, nodeId: newMemberId, context: encodeMember(own) });
-    member.parts.raft.bootstrap([{ id: newMemberId, data }]);
+  // A first start that was cut short has made the log, but nothing in it is durable: it begins again, under the log's ids.
+  const isEmpty = replay.last.index === 0 && replay.hardState.term === 0 && backend.consistentIndex === 0;
+  if (isEmpty) {
+    const id = wal.metadata.memberId;
+    const own = { id, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
+    const data = encode(ConfChange, { type: 0, nodeId: id, context: encodeMember(own) });
+    member.parts.raft.bootstrap([{ id, data }]);
   }
-  logStart(options, member, isNew);
+  logStart(options, member, isEmpty);
   return member;
 }
 

@@ -17,9 +17,10 @@ import {
   overlapProposalsMin,
   readCatchUpMs,
   requestTimeoutBaseMs,
+  unsyncedBytesMax,
   walWaitMs,
 } from '../limits.ts';
-import type { Cluster, Member as ClusterMember } from '../membership/cluster.ts';
+import type { Cluster } from '../membership/cluster.ts';
 import type { Store } from '../mvcc/store.ts';
 import type { WatchHub } from '../mvcc/watch-hub.ts';
 import {
@@ -32,26 +33,18 @@ import {
   LeaseRevokeRequest,
 } from '../proto/etcdserverpb.ts';
 import { encodeInternalRequest, InternalRequest, RequestField } from '../proto/internal-request.ts';
-import { decode, encode } from '../proto/message.ts';
-import { ConfChange } from '../proto/raftpb.ts';
+import { encode } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { MemoryStorage } from '../raft/memory-storage.ts';
 import { ProposeStatus } from '../raft/propose.ts';
 import type { RawNode, Ready } from '../raft/raw-node.ts';
-import {
-  type ConfChangeSingle,
-  ConfChangeType,
-  type ConfState,
-  type Entry,
-  EntryType,
-  NONE,
-  RaftState,
-} from '../raft/types.ts';
-import { decodeMember, encodeConfState, MetaKey } from '../snapshot/schema.ts';
+import { type ConfState, type Entry, EntryType, NONE, RaftState } from '../raft/types.ts';
+import { encodeConfState, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { CompactionHashes } from './compaction-hashes.ts';
 import { MemberLog } from './member-log.ts';
+import { applyMembershipChange } from './membership-change.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
 import { ReadQueue, type ReadWaiter } from './read-queue.ts';
 import type { ResponseHeaderEncoder } from './response-header.ts';
@@ -116,6 +109,9 @@ export interface MemberCounters {
 /** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
 export const readOnlyTxnKind = 0;
 
+/** etcd's ErrProposalDropped reaches the client without a status of its own. */
+const DROPPED: EtcdError = { code: 2, message: 'raft proposal dropped' };
+
 export class Member {
   readonly parts: MemberParts;
   readonly log: MemberLog;
@@ -123,6 +119,11 @@ export class Member {
 
   private readonly request = new InternalRequest();
   private proposals: Buffer[] = [];
+  /** Their ids' counters, and their bytes together. */
+  private proposalCounters: number[] = [];
+  private proposalBytes = 0;
+  /** Publishing failed and is tried again with the next tick. */
+  private mustPublish = false;
   private scheduled = false;
   private running = false;
   private stopping = false;
@@ -211,10 +212,18 @@ export class Member {
   /** Proposes message[start, end) as `field`; `waiter` is called when it is applied, or fails. Returns why it can't be. */
   propose(field: RequestField, message: Buffer, start: number, end: number, waiter: Waiter): EtcdError | null {
     if (this.stopping) return etcdErrors.stopped;
-    const { raft, backend, requestBytesMax } = this.parts;
-    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.isOverloaded()) {
-      return etcdErrors.requestTooManyRequests;
-    }
+    return this.isBusy ? etcdErrors.requestTooManyRequests : this.enqueue(field, message, start, end, waiter);
+  }
+
+  /** What waits for the state machine, the flusher or the disk has reached its bound. */
+  private get isBusy(): boolean {
+    const { raft, backend, wal } = this.parts;
+    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.isOverloaded()) return true;
+    return wal.pendingBytes + this.proposalBytes > unsyncedBytesMax;
+  }
+
+  private enqueue(field: RequestField, message: Buffer, start: number, end: number, waiter: Waiter): EtcdError | null {
+    const { requestBytesMax } = this.parts;
     const counter = this.nextId();
     const entry = encodeInternalRequest(field, message, start, end, this.idPrefix, counter);
     if (entry.length > requestBytesMax) {
@@ -223,15 +232,17 @@ export class Member {
       return etcdErrors.requestTooLarge;
     }
     this.proposals.push(entry);
+    this.proposalBytes += entry.length;
+    this.proposalCounters.push(counter);
     this.pending.add(counter, field, waiter, this.parts.nowMs());
     this.wake();
     return null;
   }
 
-  /** A request of the server's own. */
+  /** A request of the server's own: few, and needed most when clients are refused. */
   private proposeOwn(field: RequestField, message: Buffer, then: (error: EtcdError | null) => void): void {
     const waiter: Waiter = { applied: (applier) => then(applier.error), failed: (error) => then(error) };
-    const error = this.propose(field, message, 0, message.length, waiter);
+    const error = this.stopping ? etcdErrors.stopped : this.enqueue(field, message, 0, message.length, waiter);
     if (error !== null) then(error);
   }
 
@@ -340,10 +351,18 @@ export class Member {
     const count = this.proposals.length;
     if (count === 0) return 0;
     const result = this.parts.raft.proposeBatch(this.proposals);
-    // Dropped ones stay pending: their time-out answers them, as etcd answers those whose entry was lost.
-    if (result.status === ProposeStatus.dropped) this.parts.counters.proposalsFailed += count;
+    // They wait for a leader, each until its time-out, as in etcd.
+    if (result.status === ProposeStatus.dropped && result.reason === 'no leader') return 0;
+    if (result.status === ProposeStatus.dropped) this.failDropped();
     this.proposals = [];
+    this.proposalCounters = [];
+    this.proposalBytes = 0;
     return count;
+  }
+
+  private failDropped(): void {
+    this.parts.counters.proposalsFailed += this.proposals.length;
+    for (const counter of this.proposalCounters) this.pending.take(counter)?.failed(DROPPED);
   }
 
   private handle(ready: Ready): void {
@@ -456,25 +475,8 @@ export class Member {
 
   private applyConfChange(entry: Entry): void {
     const { backend, raft, cluster } = this.parts;
-    assert(entry.type === EntryType.confChange, 'etcd proposes no ConfChangeV2');
-    const change = decode(ConfChange, entry.data);
-    assert(change !== undefined, 'a committed membership change does not parse');
-    const nodeId = change.nodeId ?? 0n;
-    const context = change.context ?? Buffer.alloc(0);
-    const type = (change.type ?? 0) as ConfChangeType;
-    if (type === ConfChangeType.addNode || type === ConfChangeType.addLearnerNode) {
-      const member: ClusterMember | null = decodeMember(context);
-      assert(member !== null && member.id === nodeId, 'a membership change has no member');
-      cluster.add(member);
-      this.log.addedMember(member);
-    } else if (type === ConfChangeType.removeNode) cluster.remove(nodeId);
-    else {
-      const member = decodeMember(context);
-      assert(member !== null, 'a membership change has no member');
-      cluster.updatePeerUrls(nodeId, member.peerUrls);
-    }
-    const single: ConfChangeSingle = { type, nodeId };
-    const confState = raft.applyConfChange({ transition: 0, changes: [single], context });
+    const change = applyMembershipChange(cluster, entry, (member) => this.log.addedMember(member));
+    const confState = raft.applyConfChange(change);
     backend.bucketPut('meta', MetaKey.confState, encodeConfState(confState));
     this.noteConfState(confState);
   }
@@ -492,7 +494,7 @@ export class Member {
     this.proposeOwn(RequestField.clusterMemberAttrSet, encode(ClusterMemberAttrSetRequest, attributes), (error) => {
       if (error !== null) {
         this.log.publishFailed(error);
-        if (!this.stopping) this.publish();
+        this.mustPublish = true;
         return;
       }
       this.log.published(name, clientUrls);
@@ -533,6 +535,10 @@ export class Member {
     if (this.stopping) return;
     const { raft, nowMs } = this.parts;
     raft.tick();
+    if (this.mustPublish && raft.isLeader && this.committedInTerm) {
+      this.mustPublish = false;
+      this.publish();
+    }
     const now = nowMs();
     const { counters } = this.parts;
     counters.proposalsFailed += this.pending.expire(now - this.requestTimeoutMs, etcdErrors.timeout, this.countExpired);
@@ -541,7 +547,7 @@ export class Member {
       this.lastLeaseTickMs = now;
       this.tickLeases();
     }
-    if (raft.hasReady() || this.reads.hasNew || this.parts.hub.hasCatchUp) this.wake();
+    if (raft.hasReady() || this.proposals.length > 0 || this.reads.hasNew || this.parts.hub.hasCatchUp) this.wake();
   }
 
   private readonly countExpired = (kind: number, sinceMs: number): void => {
