@@ -233,8 +233,13 @@ class CompactWaiter implements Waiter {
   }
 
   applied(applier: Applier): void {
-    if (applier.error !== null) failWith(this.call, applier.error);
-    else if (this.physicalRevision > 0) this.options.afterCompaction(this.physicalRevision, () => this.answer());
+    const { error } = applier;
+    if (error !== null) {
+      // A physical compaction that was compacted already still waits for the deletes that run, as in etcd.
+      if (this.physicalRevision > 0) {
+        this.options.afterCompaction(this.physicalRevision, () => failWith(this.call, error));
+      } else failWith(this.call, error);
+    } else if (this.physicalRevision > 0) this.options.afterCompaction(this.physicalRevision, () => this.answer());
     else this.answer();
   }
 
