@@ -2,6 +2,7 @@
 // words when the caller's deadline or close ended the call, and grpc's "rpc error: code = … desc = …" for the rest.
 
 import { etcdErrors } from '../proto/rpctypes.ts';
+import { grpcCodeNames } from '../telemetry/grpc-methods.ts';
 
 export const StatusCode = {
   canceled: 1,
@@ -16,26 +17,6 @@ export const StatusCode = {
   unavailable: 14,
   unauthenticated: 16,
 } as const;
-
-const codeNames: readonly string[] = [
-  'OK',
-  'Canceled',
-  'Unknown',
-  'InvalidArgument',
-  'DeadlineExceeded',
-  'NotFound',
-  'AlreadyExists',
-  'PermissionDenied',
-  'ResourceExhausted',
-  'FailedPrecondition',
-  'Aborted',
-  'OutOfRange',
-  'Unimplemented',
-  'Internal',
-  'Unavailable',
-  'DataLoss',
-  'Unauthenticated',
-];
 
 const etcdMessages: ReadonlySet<string> = new Set(Object.values(etcdErrors).map((error) => error.message));
 
@@ -61,7 +42,7 @@ export class EtcdClientError extends Error {
 }
 
 function rpcErrorText(code: number, details: string): string {
-  return `rpc error: code = ${codeNames[code] ?? `Code(${code})`} desc = ${details}`;
+  return `rpc error: code = ${grpcCodeNames[code] ?? `Code(${code})`} desc = ${details}`;
 }
 
 function statusText(code: number, details: string): string {
