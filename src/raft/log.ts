@@ -31,6 +31,11 @@ export class RaftLog {
   readonly #applyingBytesMax: number;
   #applyingQueue: Applying[] = [];
   #applyingBytes = 0;
+  /**
+   * Nothing more is handed out until something was applied: the bound is reached, or the next entry would pass it. Without
+   * the second every Ready would pass the bound by one entry, as it gives at least one.
+   */
+  #applyingPaused = false;
 
   /** The highest index known to be durable on a majority. */
   committed: number;
@@ -234,9 +239,7 @@ export class RaftLog {
   }
 
   get hasNextCommitted(): boolean {
-    return (
-      this.#applying < this.#appliableIndex && this.#applyingBytes < this.#applyingBytesMax && !this.hasPendingSnapshot
-    );
+    return this.#applying < this.#appliableIndex && !this.#applyingPaused && !this.hasPendingSnapshot;
   }
 
   get #appliableIndex(): number {
@@ -253,6 +256,7 @@ export class RaftLog {
     this.#applying = entries[entries.length - 1]!.index;
     this.#applyingBytes += bytes;
     this.#applyingQueue.push({ lastIndex: this.#applying, bytes, payloadBytes: payloadBytes(entries) });
+    this.#applyingPaused = this.#applyingBytes >= this.#applyingBytesMax || this.#applying < this.#appliableIndex;
     return entries;
   }
 
@@ -266,6 +270,7 @@ export class RaftLog {
     while (this.#applyingQueue.length > 0 && this.#applyingQueue[0]!.lastIndex <= index) {
       const done = this.#applyingQueue.shift()!;
       this.#applyingBytes -= done.bytes;
+      this.#applyingPaused = this.#applyingBytes >= this.#applyingBytesMax;
       payload += done.payloadBytes;
     }
     return payload;

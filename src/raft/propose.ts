@@ -105,24 +105,32 @@ export function proposeAutoLeave(raft: Raft, result: ProposeResult): void {
 
 /** Proposals of a follower. Nobody waits for an answer here: the follower sees its entries come back, or not. */
 export function proposeForwarded(raft: Raft, message: Message): void {
-  const { entries } = message;
-  if (entries.length === 0 || refusal(raft, payloadBytes(entries)) !== 'none') return;
-  for (let i = 0; i < entries.length; i++) appendForwarded(raft, entries[i]!);
+  if (message.entries.length === 0 || unavailability(raft) !== 'none') return;
+  const pendingConfIndex = raft.pendingConfIndex;
+  const entries = withoutRefusedConfChanges(raft, message.entries);
+  // Counted as they are appended: what is refused here is never applied, and would be counted until the term ends.
+  if (!raft.reserveUncommitted(payloadBytes(entries))) {
+    raft.pendingConfIndex = pendingConfIndex;
+    return;
+  }
+  for (let i = 0; i < entries.length; i++) raft.appendOwn(entries[i]!.type, entries[i]!.data);
   raft.broadcastAppend();
 }
 
-function appendForwarded(raft: Raft, entry: Entry): void {
-  if (entry.type !== EntryType.normal) {
+/** The same list when it has no configuration change. One that is not refused is pending from now on. */
+function withoutRefusedConfChanges(raft: Raft, entries: readonly Entry[]): readonly Entry[] {
+  if (entries.every((entry) => entry.type === EntryType.normal)) return entries;
+  return entries.map((entry, i) => {
+    if (entry.type === EntryType.normal) return entry;
     const reason = confChangeRefusal(raft, decode(raft, entry.type, entry.data));
-    if (reason !== 'none') {
-      raft.logger.info(`${hex(raft.id)} ignores a configuration change: ${reason}`);
-      // An empty entry in its place, so that the others of the message keep their order.
-      raft.appendOwn(EntryType.normal, NO_BYTES);
-      return;
+    if (reason === 'none') {
+      raft.pendingConfIndex = raft.log.lastIndex + 1 + i;
+      return entry;
     }
-    raft.pendingConfIndex = raft.log.lastIndex + 1;
-  }
-  raft.appendOwn(entry.type, entry.data);
+    raft.logger.info(`${hex(raft.id)} ignores a configuration change: ${reason}`);
+    // An empty entry in its place, so that the others of the message keep their order.
+    return { term: 0, index: 0, type: EntryType.normal, data: NO_BYTES };
+  });
 }
 
 function decode(raft: Raft, type: EntryType, data: Buffer): ConfChangeV2 | null {
@@ -135,16 +143,23 @@ function confChangeRefusal(raft: Raft, change: ConfChangeV2 | null): DropReason 
   if (change === null) return 'malformed configuration change';
   if (raft.pendingConfIndex > raft.log.applied) return 'configuration change pending';
   const joint = isJoint(raft.tracker.configuration);
-  const leaves = leavesJoint(change);
-  if (joint && !leaves) return 'must leave the joint configuration first';
-  if (!joint && leaves) return 'not in a joint configuration';
+  // A change of nothing with a transition of its own would enter a joint configuration. etcd-io/raft takes it for one that
+  // leaves, accepts it in a joint configuration, and every member panics when it applies it.
+  if (joint && !leavesJoint(change)) return 'must leave the joint configuration first';
+  if (!joint && change.changes.length === 0) return 'not in a joint configuration';
   return 'none';
+}
+
+/** Why a leader takes no proposal at all. */
+function unavailability(raft: Raft): DropReason {
+  if (raft.tracker.self === null) return 'not a member';
+  return raft.leadTransferee === NONE ? 'none' : 'leadership transfer in progress';
 }
 
 /** Reserves the bytes if 'none'. */
 function refusal(raft: Raft, bytes: number): DropReason {
-  if (raft.tracker.self === null) return 'not a member';
-  if (raft.leadTransferee !== NONE) return 'leadership transfer in progress';
+  const reason = unavailability(raft);
+  if (reason !== 'none') return reason;
   return raft.reserveUncommitted(bytes) ? 'none' : 'too many uncommitted bytes';
 }
 

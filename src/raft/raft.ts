@@ -1,6 +1,7 @@
 // The state of one raft member and the operations that the steps share: sending, becoming, appending, committing. What
 // a message does is in step*.ts, elections are in election.ts, the surface for a driver is raw-node.ts. Pure: no clock,
-// no I/O, no randomness of its own. Behaviour follows go.etcd.io/raft/v3 v3.7.0; the deliberate differences:
+// no I/O, no randomness of its own. Behaviour follows go.etcd.io/raft/v3 v3.7.0, with which lockstep.peer-test.ts compares it
+// after every input; the deliberate differences:
 //
 // - Appends for everybody and heartbeats are made when the Ready is taken, not at each proposal or answer: a turn's
 //   proposals share their messages, and a turn's answers one broadcast of the commit index, which is left out where it
@@ -13,6 +14,12 @@
 // - A configuration change from before a received snapshot does not undo the snapshot's (snapshot-unapplied-change.txt).
 // - A leader refuses its own impossible configuration change by value, and replaces only forwarded ones by an empty
 //   entry (confchange-simple.txt, forwarding.txt).
+// - A change of nothing that names a transition is refused everywhere; in a joint configuration etcd's leader takes it, and
+//   every member panics when it applies it (confchange-empty.txt).
+// - A proposal that is dropped for its size leaves no configuration change pending (uncommitted-bound.txt).
+// - Reads that wait for a term's first commit are forgotten with the leadership (read-index-step-down.txt), and a change of
+//   the configuration answers those that it confirms (read-index-shrink.txt).
+// - Against byte bounds an entry counts a fixed overhead (types.ts); a Ready with a snapshot asks for a sync (snapshot.txt).
 // - Refusals during a snapshot and answers to heartbeats that were never sent are ignored (raw-node.test.ts).
 // - A start repairs what a torn write leaves: a term behind the log's, a commit index behind the state machine's.
 

@@ -19,7 +19,12 @@ export function stepLeader(raft: Raft, message: Message): void {
     default:
   }
   const peer = raft.tracker.get(message.from);
-  if (peer === undefined || peer.id === raft.id) return;
+  if (peer === undefined) return;
+  if (message.type === MessageType.transferLeader) {
+    transferLeader(raft, peer);
+    return;
+  }
+  if (peer.id === raft.id) return;
   switch (message.type) {
     case MessageType.appResp:
       peer.recentActive = true;
@@ -28,9 +33,6 @@ export function stepLeader(raft: Raft, message: Message): void {
       break;
     case MessageType.heartbeatResp:
       handleHeartbeatResponse(raft, message, peer);
-      break;
-    case MessageType.transferLeader:
-      transferLeader(raft, peer);
       break;
     default:
   }
@@ -94,13 +96,16 @@ function handleHeartbeatResponse(raft: Raft, message: Message, peer: Progress): 
   raft.answerConfirmedReads();
 }
 
+/** A transfer to the leader itself only ends the one that is going on. */
 export function transferLeader(raft: Raft, peer: Progress): void {
-  if (peer.isLearner || peer.id === raft.leadTransferee || peer.id === raft.id) return;
+  if (peer.isLearner || peer.id === raft.leadTransferee) return;
   if (raft.leadTransferee !== NONE) {
     raft.logger.info(
       `${hex(raft.id)} [term ${raft.term}] gives up the transfer of leadership to ${hex(raft.leadTransferee)}`,
     );
+    raft.leadTransferee = NONE;
   }
+  if (peer.id === raft.id) return;
   raft.logger.info(`${hex(raft.id)} [term ${raft.term}] starts to transfer leadership to ${hex(peer.id)}`);
   // It must be done within an election timeout.
   raft.electionElapsed = 0;

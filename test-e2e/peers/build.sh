@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the real programs that keelson is judged by, from the Go module proxy, into a cache outside git.
-# Usage: build.sh [etcd|kube|kube-storage|h2spec|tools|benchmark]...   (no argument: all but the last)
+# Usage: build.sh [etcd|kube|kube-storage|h2spec|tools|python|benchmark]...   (no argument: all but the last)
 # Binaries land in ${KEELSON_CACHE:-$HOME/.cache/keelson}/bin; a stamp beside each names what it was built from,
 # so a changed version (or a changed harness source) rebuilds and an unchanged one costs milliseconds.
 # The go.mod and go.sum of every wrapper module are in git: go.sum is what makes the builds reproducible.
@@ -98,21 +98,59 @@ build_benchmark() {
 build_tools() {
   local stamp name
   stamp=$(cd "$here/harness" && find . -type f -name '*.go' -o -name 'go.*' | sort | xargs cat | sha256sum | cut -c1-16)
-  for name in differ watcher interop bench; do
+  for name in differ watcher interop bench raft; do
     [[ -d $here/harness/keelson-$name ]] || continue
     built "keelson-$name" "$stamp" && continue
     module harness
     compile "keelson-$name" "$stamp" "./keelson-$name"
   done
+  # The same program on a copy of etcd's raft that sends when keelson's does.
+  built keelson-raft-deferred "$stamp" && return
+  module harness
+  go run ./keelson-raft/deferral "$(go list -m -f '{{.Dir}}' go.etcd.io/raft/v3)" "$cache/build/raft-deferred"
+  cp go.mod deferred.mod
+  cp go.sum deferred.sum
+  go mod edit -replace "go.etcd.io/raft/v3=$cache/build/raft-deferred" deferred.mod
+  GOFLAGS="$GOFLAGS -modfile=deferred.mod" compile keelson-raft-deferred "$stamp" ./keelson-raft
+}
+
+# Google's gRPC for Python in an environment of its own, with stubs made from the protos of etcd's module. Runs under
+# $cache/python/bin/python with PYTHONPATH=$cache/python/stubs.
+build_python() {
+  local stamp protos api openapi packages
+  if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+    echo "build.sh: skipped python: 'python3' with its venv module is not installed (apt-get install python3-venv)" >&2
+    return
+  fi
+  stamp="$etcd_version $(python3 --version) $(sha256sum <"$here/python/requirements.txt" | cut -c1-16)"
+  [[ $(cat "$bin/.stamps/python" 2>/dev/null || true) == "$stamp" && -x $cache/python/bin/python ]] && return
+  local from=$SECONDS
+  rm -rf "$cache/python"
+  python3 -m venv "$cache/python"
+  "$cache/python/bin/pip" install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"
+  module etcd
+  go mod download go.etcd.io/etcd/api/v3 github.com/grpc-ecosystem/grpc-gateway/v2
+  api=$(go list -m -f '{{.Dir}}' go.etcd.io/etcd/api/v3)
+  openapi=$(go list -m -f '{{.Dir}}' github.com/grpc-ecosystem/grpc-gateway/v2)/protoc-gen-openapiv2
+  packages=$("$cache/python/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+  protos=$cache/build/protos
+  rm -rf "$protos" && mkdir -p "$protos/etcd" "$cache/python/stubs"
+  ln -s "$api" "$protos/etcd/api"
+  ln -s "$openapi" "$protos/protoc-gen-openapiv2"
+  (cd "$protos" && "$cache/python/bin/python" -m grpc_tools.protoc -I . -I "$packages" \
+    --python_out="$cache/python/stubs" --grpc_python_out="$cache/python/stubs" \
+    etcd/api/{mvccpb/kv,authpb/auth,versionpb/version,etcdserverpb/rpc}.proto protoc-gen-openapiv2/options/*.proto)
+  printf '%s' "$stamp" >"$bin/.stamps/python"
+  echo "build.sh: python ($stamp) $((SECONDS - from))s"
 }
 
 targets=("$@")
-((${#targets[@]})) || targets=(etcd tools h2spec kube kube-storage)
+((${#targets[@]})) || targets=(etcd tools h2spec kube kube-storage python)
 for target in "${targets[@]}"; do
   case $target in
-    etcd | kube | kube-storage | h2spec | tools | benchmark) (build_"$target") ;;
+    etcd | kube | kube-storage | h2spec | tools | python | benchmark) (build_"$target") ;;
     *)
-      echo "build.sh: unknown target '$target'; known: etcd kube kube-storage h2spec tools benchmark" >&2
+      echo "build.sh: unknown target '$target'; known: etcd kube kube-storage h2spec tools python benchmark" >&2
       exit 2
       ;;
   esac

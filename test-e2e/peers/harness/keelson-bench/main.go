@@ -1,5 +1,6 @@
 // keelson-bench loads one server and prints one JSON line of what it measured.
-// Modes: put, get, onekey (one client, one put at a time), page (a listing page by page), rangestream, watch, idle-watch.
+// Modes: put, get, onekey (one client, one put at a time), mixed (puts and gets at fixed rates), page (a listing page by page),
+// rangestream, watch, idle-watch.
 // It compares nothing: bench/run.ts runs it against etcd and keelson in turn.
 package main
 
@@ -22,7 +23,7 @@ type options struct {
 	duration, warmup                                 time.Duration
 	pid, procs                                       int
 	serializable, tls, prevKV                        bool
-	rate                                             int
+	rate, getRate                                    int
 }
 
 // result is the JSON line. Fields without meaning for a mode are left out.
@@ -40,6 +41,15 @@ type result struct {
 	P999      float64 `json:"p999_ms,omitempty"`
 	Max       float64 `json:"max_ms,omitempty"`
 	MBPerSec  float64 `json:"response_mb_per_second,omitempty"`
+
+	PutP50  float64 `json:"put_p50_ms,omitempty"`
+	PutP99  float64 `json:"put_p99_ms,omitempty"`
+	PutP999 float64 `json:"put_p999_ms,omitempty"`
+	PutMax  float64 `json:"put_max_ms,omitempty"`
+	GetP50  float64 `json:"get_p50_ms,omitempty"`
+	GetP99  float64 `json:"get_p99_ms,omitempty"`
+	GetP999 float64 `json:"get_p999_ms,omitempty"`
+	GetMax  float64 `json:"get_max_ms,omitempty"`
 
 	Keys         uint64  `json:"keys,omitempty"`
 	KeysPerSec   float64 `json:"keys_per_second,omitempty"`
@@ -62,7 +72,7 @@ type result struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.mode, "mode", "put", "put, get, onekey, page, rangestream, watch, idle-watch")
+	flag.StringVar(&o.mode, "mode", "put", "put, get, onekey, mixed, page, rangestream, watch, idle-watch")
 	flag.StringVar(&o.endpoint, "endpoint", "127.0.0.1:2379", "host:port")
 	flag.IntVar(&o.clients, "clients", 20, "connections")
 	flag.IntVar(&o.streams, "conns-streams", 50, "concurrent streams on a connection")
@@ -73,12 +83,13 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "how long to load")
 	flag.DurationVar(&o.warmup, "warmup", 0, "load this long before measuring")
 	flag.StringVar(&o.prefix, "prefix", "bench/", "prefix of all keys")
-	flag.StringVar(&o.order, "order", "random", "order of the keys: random (a permutation) or sequential")
+	flag.StringVar(&o.order, "order", "random", "order of the keys: random (a permutation), uniform (drawn each time) or sequential")
 	flag.IntVar(&o.limit, "limit", 500, "page: keys of a page")
 	flag.StringVar(&o.pageStart, "page-start", "walk", "page: walk (Kubernetes' listing, page after page), random or first")
 	flag.IntVar(&o.watchers, "watchers", 1000, "watch, idle-watch: watchers")
 	flag.BoolVar(&o.prevKV, "prev-kv", false, "watch: ask for prev_kv")
-	flag.IntVar(&o.rate, "rate", 0, "watch: puts a second (0: the next when all watchers have the last)")
+	flag.IntVar(&o.rate, "rate", 0, "watch, mixed: puts a second (watch 0: the next when all watchers have the last)")
+	flag.IntVar(&o.getRate, "get-rate", 0, "mixed: gets a second")
 	flag.IntVar(&o.repeat, "repeat", 3, "rangestream: how often")
 	flag.BoolVar(&o.serializable, "serializable", false, "get, page: serializable instead of linearizable")
 	flag.StringVar(&o.method, "method", "", "put: call this method with the same bytes (an echo server shows what the generator itself can do)")
@@ -88,7 +99,7 @@ func main() {
 	flag.Parse()
 	runtime.GOMAXPROCS(o.procs)
 
-	modes := map[string]func(options) (result, error){"put": runUnary, "get": runUnary, "onekey": runUnary, "page": runUnary,
+	modes := map[string]func(options) (result, error){"put": runUnary, "get": runUnary, "onekey": runUnary, "page": runUnary, "mixed": runMixed,
 		"rangestream": runRangeStream, "watch": runWatch, "idle-watch": runIdleWatch}
 	run := modes[o.mode]
 	if run == nil || o.keySize < len(o.prefix)+10 {
@@ -186,6 +197,9 @@ func gcd(a, b uint64) uint64 {
 
 func (k keyspace) write(dst []byte, sequence uint64) {
 	n := copy(dst, k.o.prefix)
+	if k.o.order == "uniform" {
+		sequence = scramble(sequence)
+	}
 	digits := sequence % uint64(k.o.keys) * k.stride % uint64(k.o.keys)
 	for i := 9; i >= 0; i-- {
 		dst[n+i] = byte('0' + digits%10)
@@ -194,6 +208,14 @@ func (k keyspace) write(dst []byte, sequence uint64) {
 	for i := n + 10; i < len(dst); i++ {
 		dst[i] = 'k'
 	}
+}
+
+// scramble is splitmix64: as good as random, and the same for every run.
+func scramble(n uint64) uint64 {
+	n += 0x9e3779b97f4a7c15
+	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
+	n = (n ^ n>>27) * 0x94d049bb133111eb
+	return n ^ n>>31
 }
 
 func prefixEnd(p string) []byte {

@@ -29,6 +29,7 @@ type unary struct {
 	kvs     uint64
 	count   int64
 	waiting []int // slots that the send window held back
+	paced   bool  // requests leave when they are due, not when an answer came
 	pages   []page
 }
 
@@ -91,8 +92,7 @@ func (u *unary) next(c *connection, slot int) bool {
 		return u.nextPage(c, slot)
 	}
 	size := len(u.head) + u.o.keySize + len(u.tail)
-	isPut := u.o.mode != "get"
-	if isPut {
+	if u.o.mode != "get" {
 		size += u.o.valueSize
 	}
 	if !c.ready(size) {
@@ -103,18 +103,38 @@ func (u *unary) next(c *connection, slot int) bool {
 	if u.run.limit > 0 && sequence >= u.run.limit {
 		return false
 	}
+	u.put(c, slot, size, sequence)
+	return true
+}
+
+// send sends a request that was due then; false when the connection takes none now.
+func (u *unary) send(c *connection, due time.Time) bool {
+	size := len(u.head) + u.o.keySize + len(u.tail)
+	if u.o.mode != "get" {
+		size += u.o.valueSize
+	}
+	if !c.ready(size) {
+		return false
+	}
+	id := c.nextID
+	u.put(c, 0, size, u.run.sequence.Add(1)-1)
+	c.streams[id].sentAt = due
+	return true
+}
+
+// put opens the call of a request for key number sequence.
+func (u *unary) put(c *connection, slot, size int, sequence uint64) {
 	b := c.open(u.method, slot, size, true)
 	n := copy(b, u.head)
 	u.keys.write(b[n:n+u.o.keySize], sequence)
 	n += u.o.keySize
 	n += copy(b[n:], u.tail)
-	if isPut {
+	if u.o.mode != "get" {
 		from := int(u.random() % uint64(len(u.filler)))
 		for m := n; m < len(b); from = 0 {
 			m += copy(b[m:], u.filler[from:])
 		}
 	}
-	return true
 }
 
 func (u *unary) nextPage(c *connection, slot int) bool {
@@ -177,7 +197,9 @@ func (u *unary) done(c *connection, s *stream, err error) {
 	} else if u.run.measure.Load() {
 		u.hist.add(time.Since(s.sentAt))
 	}
-	u.next(c, s.slot)
+	if !u.paced {
+		u.next(c, s.slot)
+	}
 }
 
 // retry gives the slots that the send window held back another chance; those that it still holds stay.
