@@ -1,4 +1,4 @@
-// keelsonctl compaction, alarm, member list and move-leader.
+// keelsonctl compaction, alarm and move-leader.
 
 import { rpc } from '../client/rpc.ts';
 import { AlarmAction, type AlarmResponse } from '../proto/etcdserverpb.ts';
@@ -6,7 +6,6 @@ import type { Message } from '../proto/message.ts';
 import { textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError } from './exit.ts';
 import { parseInt64, parseUint64, safeNumber } from './flag.ts';
-import { isSerializable } from './get.ts';
 import type { Session } from './session.ts';
 
 export async function runCompaction(session: Session, words: readonly string[], isPhysical: boolean): Promise<void> {
@@ -40,25 +39,16 @@ export async function runAlarmDisarm(session: Session, words: readonly string[])
   session.print('alarm', { header: undefined, alarms: disarmed });
 }
 
-export async function runMemberList(session: Session, consistency: string): Promise<void> {
-  const linearizable = !isSerializable(consistency);
-  const client = await session.connect();
-  session.print(
-    'memberList',
-    await client.call(rpc.memberList, { linearizable }, { deadlineMs: session.deadlineMs() }),
-  );
-}
-
 /** Asks each endpoint whether it leads, and sends the request there. */
 export async function runMoveLeader(session: Session, words: readonly string[]): Promise<void> {
   if (words.length !== 1) throw badArguments('move-leader command needs 1 argument');
   const target = parseUint64(words[0]!, 16);
   if (!target.ok) throw badArguments(target.error);
   await session.configure();
-  const options = { deadlineMs: session.deadlineMs() };
   const { endpoints } = session.globals;
   for (const endpoint of endpoints) {
     const client = await session.connect([endpoint]);
+    const options = { deadlineMs: session.deadlineMs() };
     const { header, leader } = await client.call(rpc.status, {}, options);
     if (header?.memberId !== leader) continue;
     const response = await client.call(rpc.moveLeader, { targetId: target.value }, options);

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addCommand, CommandLineError, newCommand, runCommandLine } from './command-line.ts';
+import { Command } from './command.ts';
+import { CommandLineError, runCommandLine } from './command-line.ts';
 import { Flag } from './flag.ts';
 
 interface Flags {
@@ -14,9 +15,10 @@ interface Flags {
 }
 
 async function run(line: string): Promise<unknown> {
-  const program = newCommand('prog').description('A program.');
-  program.addOption(new Flag('strings', 'endpoints', 'addresses', { byDefault: ['default'] }));
-  program.addOption(new Flag('string', 'write-out', 'format', { short: 'w', byDefault: 'simple' }));
+  const program = Command.program('prog', 'A program.', [
+    new Flag('strings', 'endpoints', 'addresses', { byDefault: ['default'] }),
+    new Flag('string', 'write-out', 'format', { short: 'w', byDefault: 'simple' }),
+  ]);
   let result: unknown = null;
   const details = {
     flags: [],
@@ -30,11 +32,11 @@ async function run(line: string): Promise<unknown> {
     new Flag('bool', 'all', 'all of them', { short: 'a' }),
     new Flag('bool', 'on', 'on', { byDefault: true }),
   ];
-  addCommand<Flags>(program, { ...details, use: 'get <key>', short: 'Gets', flags: flags() });
-  const lease = addCommand(program, { use: 'lease', short: 'Leases' });
-  addCommand<Flags>(lease, { ...details, use: 'list', short: 'Lists', flags: flags() });
-  addCommand<Flags>(lease, { ...details, use: 'level', short: 'Levels' });
-  addCommand(program, { use: 'help', short: 'Helps' });
+  program.add<Flags>({ ...details, use: 'get <key>', short: 'Gets', flags: flags() });
+  const lease = program.add({ use: 'lease', short: 'Leases' });
+  lease.add<Flags>({ ...details, use: 'list', short: 'Lists', flags: flags() });
+  lease.add<Flags>({ ...details, use: 'level', short: 'Levels' });
+  program.add({ use: 'help', short: 'Helps' });
   try {
     await runCommandLine(program, line === '' ? [] : line.split(' '), (text) => {
       result = text.split('\n')[0];
@@ -78,15 +80,22 @@ test('commands by any prefix that is their own', async () => {
   assert.deepEqual(await run('le li'), nothing);
   assert.deepEqual(await run('lease le x'), await run('lease level x'));
   assert.equal(await run('x'), 'unknown command "x" for "prog"');
-  // Two begin so: then it is a word, and a command that only has subcommands tells about itself.
-  assert.equal(await run('lease l'), 'Leases');
+  // Two begin so.
+  assert.equal(await run('lease l'), 'unknown command "l" for "prog lease"');
+});
+
+test('a command of a group that does not exist', async () => {
+  assert.equal(await run('lease nope'), 'unknown command "nope" for "prog lease"');
+  assert.equal(await run('-w json lease nope list --endpoints x'), 'unknown command "nope" for "prog lease"');
+  assert.equal(await run('lease nope --nope'), 'unknown flag: --nope');
 });
 
 test('help', async () => {
   for (const line of ['', '--help', '-h', 'help', '-w json']) assert.equal(await run(line), 'A program.', line);
   for (const line of ['get -h', 'get --help --nope', 'help get', 'get a -ah'])
     assert.equal(await run(line), 'Gets', line);
-  assert.equal(await run('lease'), 'Leases');
+  for (const line of ['lease', 'lease help', 'lease --help x', 'help lease'])
+    assert.equal(await run(line), 'Leases', line);
   assert.equal(await run('help nope'), 'unknown help topic ["nope"]');
 });
 

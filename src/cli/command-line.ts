@@ -1,13 +1,11 @@
-// A command line read by the rules of cobra and pflag, then run by commander: words may stand before and after flags, a command
-// is known by any prefix that is its own, bools take a value only after "=", and the errors are cobra's. commander holds the
-// tree of commands and flags, their values and what to run; it is handed the words in one unambiguous form:
-//
-//   [command...] --flag=value... -- word...
+// A command line read by the rules of cobra and pflag: words may stand before and after flags, a command is known by any prefix
+// that is its own, bools take a value only after "=", and the errors are cobra's. One difference: cobra prints the help of a
+// group whose subcommand it does not know and ends well; here that is an error, because nothing was done.
 
-import { Command } from 'commander';
 import { textOf } from './byte-text.ts';
+import type { Command } from './command.ts';
 import { ExitCode, ExitError } from './exit.ts';
-import { Flag, parseFlag } from './flag.ts';
+import type { Flag } from './flag.ts';
 import { usageText } from './usage.ts';
 
 /** A command line that cannot be read. Printed with the usage of `command`, or with a hint at it. */
@@ -22,20 +20,17 @@ export class CommandLineError extends ExitError {
   }
 }
 
-/** Either the words for commander, or a command whose help was asked for. */
-export type Reading = { readonly words: readonly string[] } | { readonly help: Command };
+/** What to run on which words, its flags set; or a command whose help was asked for. */
+export type Reading = { readonly command: Command; readonly words: string[] } | { readonly help: Command };
 
 export function readCommandLine(program: Command, argumentWords: readonly string[]): Reading {
   const { command, rest } = findCommand(program, argumentWords);
-  const path = pathOf(command, program);
-  if (command.parent === program && command.name() === 'help') return { help: helpTopic(program, rest.words) };
-  const { flags, words, isHelp } = readFlags(command, rest.all);
+  if (command.parent === program && command.name === 'help') return { help: helpTopic(program, rest.words) };
+  const { words, isHelp } = readFlags(command, rest.all);
   if (isHelp) return { help: command };
-  if (command.commands.length > 0) {
-    if (command !== program || words.length === 0) return { help: command };
-    throw new CommandLineError(program, `unknown command ${quoted(words[0]!)} for "${program.name()}"`, true);
-  }
-  return { words: [...path, ...flags, '--', ...words] };
+  if (command.children.length === 0) return { command, words };
+  if (words.length === 0 || words[0] === 'help') return { help: command };
+  throw new CommandLineError(command, `unknown command ${quoted(words[0]!)} for "${command.path}"`, true);
 }
 
 function quoted(word: string): string {
@@ -93,39 +88,30 @@ function takesValue(flag: Flag | 'help' | undefined): boolean {
 }
 
 function childByPrefix(command: Command, word: string): Command | null {
-  const exact = command.commands.find((child) => child.name() === word);
+  const exact = command.children.find((child) => child.name === word);
   if (exact !== undefined) return exact;
-  const matches = command.commands.filter((child) => child.name().startsWith(word));
+  const matches = command.children.filter((child) => child.name.startsWith(word));
   return matches.length === 1 && word !== '' ? matches[0]! : null;
 }
 
-function pathOf(command: Command, program: Command): string[] {
-  const path: string[] = [];
-  for (let each: Command | null = command; each !== null && each !== program; each = each.parent)
-    path.unshift(each.name());
-  return path;
-}
-
-function* flagsOf(command: Command): Generator<Flag> {
-  for (let each: Command | null = command; each !== null; each = each.parent) {
-    for (const option of each.options) if (option instanceof Flag) yield option;
+function findFlag(command: Command, isIt: (flag: Flag) => boolean): Flag | undefined {
+  for (const each of command.lineage()) {
+    const flag = each.flags.find(isIt);
+    if (flag !== undefined) return flag;
   }
+  return undefined;
 }
 
 function longFlag(command: Command, name: string): Flag | 'help' | undefined {
-  if (name === 'help') return 'help';
-  for (const flag of flagsOf(command)) if (flag.name() === name) return flag;
-  return undefined;
+  return name === 'help' ? 'help' : findFlag(command, (flag) => flag.name === name);
 }
 
 function shortFlag(command: Command, letter: string): Flag | 'help' | undefined {
-  if (letter === 'h') return 'help';
-  for (const flag of flagsOf(command)) if (flag.short === `-${letter}`) return flag;
-  return undefined;
+  return letter === 'h' ? 'help' : findFlag(command, (flag) => flag.short === letter);
 }
 
 /** pflag's Parse over what is left when the command's names are out. */
-function readFlags(command: Command, all: readonly string[]): { flags: string[]; words: string[]; isHelp: boolean } {
+function readFlags(command: Command, all: readonly string[]): { words: string[]; isHelp: boolean } {
   const reader = new FlagReader(command);
   for (let index = 0; index < all.length; index++) {
     const word = all[index]!;
@@ -142,7 +128,6 @@ function readFlags(command: Command, all: readonly string[]): { flags: string[];
 }
 
 class FlagReader {
-  readonly flags: string[] = [];
   readonly words: string[] = [];
   isHelp = false;
   readonly #command: Command;
@@ -205,51 +190,9 @@ class FlagReader {
   }
 
   #set(flag: Flag, value: string): void {
-    const parsed = parseFlag(flag.type, value);
-    if (!parsed.ok) this.#fail(`invalid argument ${quoted(value)} for "${flag.display}" flag: ${parsed.error}`);
-    this.flags.push(`--${flag.name()}=${value}`);
+    const error = flag.give(value, 'command line');
+    if (error !== null) this.#fail(`invalid argument ${quoted(value)} for "${flag.display}" flag: ${error}`);
   }
-}
-
-/** A command without commander's own help, which cobra's replaces, and without its checks, which were made here. */
-export function newCommand(name: string): Command {
-  return new Command(name)
-    .helpOption(false)
-    .helpCommand(false)
-    .exitOverride()
-    .configureOutput({ writeErr: () => {}, writeOut: () => {} });
-}
-
-/** What runs when a command line names the command: its words without flags, and all flags that it knows. */
-export type Run<Flags> = (words: string[], flags: Flags) => Promise<void>;
-
-export interface CommandDetails<Flags> {
-  /** Name first: "get [options] <key> [range_end]". */
-  readonly use: string;
-  readonly short: string;
-  readonly long?: string;
-  readonly group?: string;
-  readonly flags?: readonly Flag[];
-  /** Absent for a command that only has subcommands. */
-  readonly run?: Run<Flags>;
-}
-
-export function addCommand<Flags>(parent: Command, details: CommandDetails<Flags>): Command {
-  const command = newCommand(details.use.split(' ')[0]!);
-  command
-    .summary(details.short)
-    .description(details.long ?? details.short)
-    .usage(details.use);
-  if (details.group !== undefined) command.helpGroup(details.group);
-  for (const flag of details.flags ?? []) command.addOption(flag);
-  const run = details.run;
-  if (run !== undefined) {
-    command
-      .argument('[words...]')
-      .action((words: string[], _options: unknown, self: Command) => run(words, self.optsWithGlobals() as Flags));
-  }
-  parent.addCommand(command);
-  return command;
 }
 
 /** Reads and runs; prints help to `print` when that is what was asked. */
@@ -259,6 +202,6 @@ export async function runCommandLine(
   print: (text: string) => void,
 ): Promise<void> {
   const reading = readCommandLine(program, argumentWords);
-  if ('help' in reading) print(`${usageText(reading.help, true)}`);
-  else await program.parseAsync([...reading.words], { from: 'user' });
+  if ('help' in reading) print(usageText(reading.help, true));
+  else await reading.command.run(reading.words);
 }

@@ -8,6 +8,7 @@ import { bytesOf, quoteBytes } from './byte-text.ts';
 import { badArguments } from './exit.ts';
 import { checkPrefixAndFromKey, keyRange } from './key-range.ts';
 import type { DelFlags } from './kv-flags.ts';
+import { complain } from './output.ts';
 import type { Session } from './session.ts';
 
 export async function runDel(session: Session, words: readonly string[], flags: DelFlags): Promise<void> {
@@ -27,7 +28,7 @@ export async function delRequest(
   const range = keyRange(words, flags);
   if (words.length > 1 && !flags.range) {
     const [from, to] = words.map((word) => quoteBytes(bytesOf(word)));
-    process.stderr.write(
+    complain(
       `Warning: Keys between ${from} and ${to} will be deleted. Please interrupt the command within next 2 seconds to cancel. You can provide \`--range\` flag to avoid the delay.\n`,
     );
     await new Promise((resolve) => setTimeout(resolve, 2000));

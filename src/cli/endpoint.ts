@@ -9,6 +9,7 @@ import type { Message } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
 import { byteString, textOf } from './byte-text.ts';
 import { ExitCode, ExitError, failingWith } from './exit.ts';
+import { complain } from './output.ts';
 import { alarmNames, type EndpointHash, type EndpointHealth, type EndpointStatus } from './printer.ts';
 import type { Session } from './session.ts';
 
@@ -110,7 +111,7 @@ async function eachEndpoint(
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       failures.push(error.message);
-      process.stderr.write(`Failed to ${what} endpoint ${endpoint} (${error.message})\n`);
+      complain(`Failed to ${what} endpoint ${endpoint} (${error.message})\n`);
     } finally {
       client.close();
     }
@@ -132,7 +133,7 @@ export async function runDefrag(session: Session, isCluster: boolean): Promise<v
       if (!(error instanceof Error)) throw error;
       failures++;
       const reason = error.message;
-      process.stderr.write(`Failed to defragment etcd member[${endpoint}]. took ${since(startNs)}. (${reason})\n`);
+      complain(`Failed to defragment etcd member[${endpoint}]. took ${since(startNs)}. (${reason})\n`);
     } finally {
       client.close();
     }

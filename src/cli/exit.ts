@@ -1,6 +1,8 @@
 // How a command line ends other than well: an exit code of etcd's tools (pkg/cobrautl) and the text after "Error: ". Scripts
 // branch on both.
 
+import { messageOf } from './system-error.ts';
+
 export const ExitCode = {
   error: 1,
   badConnection: 2,
@@ -41,6 +43,7 @@ export async function failingWith<T>(
     return await call;
   } catch (error) {
     if (error instanceof ExitError || !(error instanceof Error)) throw error;
-    throw new ExitError(code, describe === undefined ? error.message : describe(error.message));
+    const message = messageOf(error);
+    throw new ExitError(code, describe === undefined ? message : describe(message));
   }
 }

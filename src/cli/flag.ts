@@ -1,7 +1,6 @@
-// Flags as commander options with the types, values and errors of Go's pflag, which etcd's tools read their command lines with.
-// A bool takes a value only after "=", numbers may be 0x10, a list is comma-separated and may be given again.
+// Flags with the types, values and errors of Go's pflag, which etcd's tools read their command lines with. A bool takes a value
+// only after "=", numbers may be 0x10, a list is comma-separated and may be given again.
 
-import { Option } from 'commander';
 import {
   type Parsed,
   parseBoolean,
@@ -22,14 +21,6 @@ export interface FlagDetails {
   readonly shownDefault?: string;
 }
 
-const placeholders: Readonly<Record<FlagType, string>> = {
-  bool: '[bool]',
-  string: '<string>',
-  int: '<int>',
-  uint: '<uint>',
-  duration: '<duration>',
-  strings: '<strings>',
-};
 const zeroes: Readonly<Record<FlagType, FlagValue>> = {
   bool: false,
   string: '',
@@ -39,29 +30,50 @@ const zeroes: Readonly<Record<FlagType, FlagValue>> = {
   strings: [],
 };
 
-export class Flag extends Option {
+/** Holds its value: a tree of commands is made for one command line. */
+export class Flag {
   readonly type: FlagType;
+  readonly name: string;
+  /** One letter. */
+  readonly short: string | undefined;
+  readonly description: string;
   readonly shownDefault: string | undefined;
+  /** Its name in the values of a command: "dial-timeout" is dialTimeout. */
+  readonly property: string;
+  #value: FlagValue;
+  #source: 'default' | 'command line' | 'environment' = 'default';
 
   constructor(type: FlagType, name: string, description: string, details: FlagDetails = {}) {
-    super(`${details.short === undefined ? '' : `-${details.short}, `}--${name} ${placeholders[type]}`, description);
     this.type = type;
+    this.name = name;
+    this.short = details.short;
+    this.description = description;
     this.shownDefault = details.shownDefault;
-    this.default(details.byDefault ?? zeroes[type]);
-    let given: readonly string[] = [];
-    this.argParser((text: string) => {
-      const parsed = parseFlag(type, text);
-      // The words were checked before commander saw them.
-      if (!parsed.ok) throw new Error(parsed.error);
-      if (type !== 'strings') return parsed.value;
-      given = [...given, ...(parsed.value as readonly string[])];
-      return given;
-    });
+    this.property = name.replace(/-(.)/g, (_dash, letter: string) => letter.toUpperCase());
+    this.#value = details.byDefault ?? zeroes[type];
+  }
+
+  get value(): FlagValue {
+    return this.#value;
+  }
+
+  get source(): 'default' | 'command line' | 'environment' {
+    return this.#source;
   }
 
   /** As pflag names it in its errors. */
   get display(): string {
-    return this.short === undefined ? `--${this.name()}` : `${this.short}, --${this.name()}`;
+    return this.short === undefined ? `--${this.name}` : `-${this.short}, --${this.name}`;
+  }
+
+  /** Takes a byte string; the error when it is none of the flag's values. A list that is given again grows. */
+  give(byteText: string, source: 'command line' | 'environment'): string | null {
+    const parsed = parseFlag(this.type, byteText);
+    if (!parsed.ok) return parsed.error;
+    const isMore = this.type === 'strings' && this.#source === source;
+    this.#value = isMore ? (this.#value as readonly string[]).concat(parsed.value as readonly string[]) : parsed.value;
+    this.#source = source;
+    return null;
   }
 }
 

@@ -2,10 +2,9 @@
 // ETCDCTL_<FLAG> and KEELSONCTL_<FLAG>, which goes before. A flag that is given beside its variable is a conflict and ends the
 // program, as in etcdctl: else one of two answers would be silently wrong.
 
-import type { Command } from 'commander';
 import { byteString } from './byte-text.ts';
 import { ExitCode, ExitError } from './exit.ts';
-import { Flag, type FlagValue, parseFlag } from './flag.ts';
+import { Flag } from './flag.ts';
 
 export interface GlobalFlags {
   readonly endpoints: readonly string[];
@@ -32,7 +31,7 @@ export interface GlobalFlags {
   readonly discoverySrvName: string;
 }
 
-/** New ones for each program: a commander option belongs to one. */
+/** New ones for each program: they hold its values. */
 export function globalFlags(): Flag[] {
   const duration = (name: string, description: string, ms: number): Flag =>
     new Flag('duration', name, description, { byDefault: ms, shownDefault: `${ms / 1000}s` });
@@ -83,22 +82,20 @@ const otherVariables: ReadonlySet<string> = new Set(['WATCH_KEY', 'WATCH_RANGE_E
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type LogLine = (level: 'warn' | 'fatal', message: string, fields: Readonly<Record<string, unknown>>) => void;
 
-/** Puts the environment's values where the command line gave none. `flags`: those of `program` and others that variables set. */
+/** Puts the environment's values where the command line gave none. `flags`: those that variables set. */
 export function applyEnvironment(
-  program: Command,
   flags: readonly Flag[],
   environment: Environment,
   isWatch: boolean,
   log: LogLine,
 ): void {
-  const known = new Map(flags.map((flag) => [flag.name().toUpperCase().replaceAll('-', '_'), flag]));
+  const known = new Map(flags.map((flag) => [flag.name.toUpperCase().replaceAll('-', '_'), flag]));
   for (const [variable, value] of Object.entries(environment)) {
     const prefix = prefixes.find((each) => variable.startsWith(each));
     if (prefix === undefined) continue;
     const name = variable.slice(prefix.length);
     const flag = known.get(name);
-    const isGiven = flag !== undefined && sourceOf(program, flag) === 'cli';
-    if (isGiven) {
+    if (flag?.source === 'command line') {
       const message =
         'conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))';
       log('fatal', message, { 'environment-variable': variable });
@@ -111,22 +108,6 @@ export function applyEnvironment(
     }
     if (prefix === 'ETCDCTL_' && (environment[`KEELSONCTL_${name}`] ?? '') !== '') continue;
     // A value that does not parse is passed over, as in etcdctl.
-    const parsed = parseFlag(flag.type, byteString(value));
-    if (parsed.ok) setValue(program, flag, parsed.value);
+    flag.give(byteString(value), 'environment');
   }
-}
-
-function ownerOf(program: Command, flag: Flag): Command {
-  for (let each: Command | null = program; each !== null; each = each.parent) {
-    if (each.options.includes(flag)) return each;
-  }
-  return program;
-}
-
-function sourceOf(program: Command, flag: Flag): string | undefined {
-  return ownerOf(program, flag).getOptionValueSource(flag.attributeName());
-}
-
-function setValue(program: Command, flag: Flag, value: FlagValue): void {
-  ownerOf(program, flag).setOptionValueWithSource(flag.attributeName(), value, 'env');
 }

@@ -357,6 +357,54 @@ test('endpoint, member, alarm, defrag, move-leader', async () => {
   );
 });
 
+test('member add, update, promote, remove', async () => {
+  const urls = '--peer-urls=http://127.0.0.1:23990,http://127.0.0.1:23991';
+  const alike = async (words: readonly string[]): Promise<void> => {
+    const [theirs, ours] = await onBoth(words);
+    // The id of a new member is random: ask for it, then compare.
+    for (const side of sides) {
+      const list = await runProgram(peerBinary('etcdctl'), ['--endpoints', side.member.endpoint, 'member', 'list']);
+      side.leases[3] = /^([0-9a-f]+), unstarted/m.exec(list.stdout.toString())?.[1] ?? side.leases[3]!;
+    }
+    const line = words.join(' ');
+    assert.equal(masked(sides[1], ours.stdout), masked(sides[0], theirs.stdout), `stdout of: ${line}`);
+    assert.equal(ours.code, theirs.code, `exit code of: ${line}\n${ours.stderr}`);
+    assert.deepEqual(plainErrors(sides[1], ours.stderr), plainErrors(sides[0], theirs.stderr), `stderr of: ${line}`);
+  };
+  for (const flags of [['-w=simple'], ['-w=json'], ['-w=json', '--hex'], ['-w=fields'], ['-w=table']]) {
+    await alike([...flags, 'member', 'add', 'm "2"', '--learner', urls]);
+    await alike([...flags, 'member', 'list']);
+    await alike([...flags, 'member', 'update', '$3', '--peer-urls', 'http://127.0.0.1:23992']);
+    await alike([...flags, 'member', 'promote', '$3']);
+    await alike([...flags, 'member', 'remove', '$3']);
+  }
+  await alike(['member', 'add', 'm2', '--learner', urls]);
+  await alike(['-w=protobuf', 'member', 'remove', '$3']);
+  await sameLines([
+    'member add',
+    'member add m2',
+    'member add m2 --peer-urls=',
+    'member add m2 http://127.0.0.1:1 HTTP://127.0.0.1:2 --learner',
+    'member add m2 --peer-urls=nonsense',
+    'member add m2 --peer-urls=http://127.0.0.1:23801',
+    'member add m2 --peer-urls',
+    'member add m2 --peer-url=x',
+    'member remove',
+    'member remove 1 2',
+    'member remove zz',
+    'member remove 77',
+    'member remove 10000000000000000',
+    'member update',
+    'member update 77',
+    'member update zz --peer-urls=x',
+    'member update 77 --peer-urls=http://127.0.0.1',
+    'member update 77 --peer-urls=http://127.0.0.1:1',
+    'member promote',
+    'member promote 77',
+    'member list x --consistency=l',
+  ]);
+});
+
 test('snapshot save', async () => {
   await same(['snapshot', 'save', 'FILE']);
   const file = join(scratch, 'keelsonctl');
@@ -380,6 +428,46 @@ test('snapshot save', async () => {
   assert.ok(readFileSync(file).subarray(16, 20).equals(Buffer.from('edda0ced', 'hex')), 'not a bbolt file');
   await same(['snapshot', 'save']);
   await same(['snapshot', 'save', '/nonexistent/directory/file']);
+});
+
+test('a command of a group that does not exist is an error here, and help there', async () => {
+  for (const group of ['member', 'lease', 'alarm', 'endpoint', 'snapshot']) {
+    const [theirs, ours] = await onBoth([group, 'nope']);
+    assert.deepEqual([theirs.code, theirs.stderr], [0, ''], group);
+    assert.match(theirs.stdout.toString(), new RegExp(`etcdctl ${group} \\[command\\]`));
+    assert.deepEqual([ours.code, ours.stdout.toString()], [1, ''], group);
+    assert.match(ours.stderr, new RegExp(`^Error: unknown command "nope" for "keelsonctl ${group}"\\n`));
+    // Alone, a group is help for both.
+    const alone = await onBoth([group]);
+    assert.deepEqual(
+      alone.map(({ code, stderr }) => [code, stderr]),
+      [
+        [0, ''],
+        [0, ''],
+      ],
+    );
+    await same([group, 'nope', '--nope']);
+  }
+});
+
+test('standard input that is not there, or no file', async () => {
+  for (const script of [
+    'exec "$0" --endpoints "$1" put k </dev/null',
+    'exec "$0" --endpoints "$1" put k <&-',
+    'exec "$0" --endpoints "$1" put k </',
+    'exec "$0" --endpoints "$1" txn <&-',
+    'exec "$0" --endpoints "$1" watch -i <&-',
+    '(sleep 0.5; printf "a\\n"; sleep 0.5; printf b) | "$0" --endpoints "$1" --command-timeout 700ms put k',
+  ]) {
+    const run = (side: Side): Promise<Result> => runProgram('sh', ['-c', script, side.file, side.member.endpoint]);
+    const [theirs, ours] = await Promise.all([run(sides[0]), run(sides[1])]);
+    assert.deepEqual(
+      [ours.code, ours.stdout.toString(), plainErrors(sides[1], ours.stderr)],
+      [theirs.code, theirs.stdout.toString(), plainErrors(sides[0], theirs.stderr)],
+      script,
+    );
+  }
+  await same(['get', 'k']);
 });
 
 test('words and flags that make no sense', async () => {

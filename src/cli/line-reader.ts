@@ -1,11 +1,13 @@
 // Lines of standard input as byte strings, each as soon as it is there.
 
+import { inputChunks } from './input.ts';
+
 export class LineReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest = '';
   #isEnded = false;
 
-  constructor(input: AsyncIterable<Buffer> = process.stdin) {
+  constructor(input: AsyncIterable<Buffer> = inputChunks()) {
     this.#chunks = input[Symbol.asyncIterator]();
   }
 

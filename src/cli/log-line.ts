@@ -1,6 +1,7 @@
 // A line on stderr as etcd's tools log: JSON, for the reader who wants to know what went on. What a script reads is on stdout.
 
 import path from 'node:path';
+import { complain } from './output.ts';
 
 const logger: string = path.basename(process.argv[1] ?? '', '.ts');
 
@@ -9,5 +10,5 @@ export function logLine(
   message: string,
   fields: Readonly<Record<string, unknown>>,
 ): void {
-  process.stderr.write(`${JSON.stringify({ level, ts: new Date().toISOString(), logger, msg: message, ...fields })}\n`);
+  complain(`${JSON.stringify({ level, ts: new Date().toISOString(), logger, msg: message, ...fields })}\n`);
 }

@@ -28,7 +28,9 @@ export function jsonPrinter(isHex: boolean): Printer {
     },
     leases: ({ header, leases }, out) =>
       print({ ...headerFields(header), leases: leases.map(({ id }): GoJson => ({ id })) }, out),
-    memberList: (response, out) => print(isHex ? hexMembers(response) : members(response), out),
+    memberList: (response, out) => print(members(response, isHex), out),
+    memberAdd: ({ response }, out) => print(memberAdd(response, isHex), out),
+    memberChange: ({ response }, out) => print(members(response, isHex), out),
     alarm: ({ header, alarms }, out) => {
       const listed = alarms.map(
         ({ memberId, alarm }): GoJson => ({ memberID: unlessZero(memberId), alarm: unlessZero(alarm) }),
@@ -132,13 +134,23 @@ function watch({ header, events, compactRevision, canceled, cancelReason }: Prin
   };
 }
 
-function members({ header, members: list }: Printable['memberList']): GoJson {
-  const listed = list.map((member): GoJson => ({ ID: unlessZero(member.id), ...memberFields(member) }));
-  return { header: headerOf(header), members: unlessZero(listed) };
+function members({ header, members: list }: Printable['memberList'], isHex: boolean): GoJson {
+  const listed = list.map((member) => memberOf(member, isHex));
+  return { header: isHex ? hexHeader(header) : headerOf(header), members: isHex ? listed : unlessZero(listed) };
 }
 
-function memberFields(member: Printable['memberList']['members'][number]): Fields {
+function memberAdd({ header, member, members: list }: Printable['memberAdd']['response'], isHex: boolean): GoJson {
+  const listed = list.map((each) => memberOf(each, isHex));
   return {
+    header: isHex ? hexHeader(header) : headerOf(header),
+    member: member && memberOf(member, isHex),
+    members: isHex ? listed : unlessZero(listed),
+  };
+}
+
+function memberOf(member: Printable['memberList']['members'][number], isHex: boolean): GoJson {
+  return {
+    ID: isHex ? member.id.toString(16) : unlessZero(member.id),
     name: unlessZero(member.name),
     peerURLs: unlessZero(member.peerUrls),
     clientURLs: unlessZero(member.clientUrls),
@@ -146,15 +158,12 @@ function memberFields(member: Printable['memberList']['members'][number]): Field
   };
 }
 
-function hexMembers({ header, members: list }: Printable['memberList']): GoJson {
+function hexHeader(header: Message<typeof ResponseHeader> | undefined): GoJson {
   return {
-    header: {
-      cluster_id: (header?.clusterId ?? 0n).toString(16),
-      member_id: (header?.memberId ?? 0n).toString(16),
-      revision: unlessZero(header?.revision),
-      raft_term: unlessZero(header?.raftTerm),
-    },
-    members: list.map((member): GoJson => ({ ID: member.id.toString(16), ...memberFields(member) })),
+    cluster_id: (header?.clusterId ?? 0n).toString(16),
+    member_id: (header?.memberId ?? 0n).toString(16),
+    revision: unlessZero(header?.revision),
+    raft_term: unlessZero(header?.raftTerm),
   };
 }
 

@@ -1,7 +1,13 @@
 // The protobuf format: the response's bytes, without a newline. Of lease answers etcdctl writes the header alone (its Go struct
 // embeds it, and so counts as that message); scripts that read it know.
 
-import { AlarmResponse, HeaderOnlyResponse, MembersResponse, ResponseHeader } from '../proto/etcdserverpb.ts';
+import {
+  AlarmResponse,
+  HeaderOnlyResponse,
+  MemberAddResponse,
+  MembersResponse,
+  ResponseHeader,
+} from '../proto/etcdserverpb.ts';
 import { DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse, WatchResponse } from '../proto/kv-schema.ts';
 import { encode, type Message } from '../proto/message.ts';
 import type { Output } from './output.ts';
@@ -25,6 +31,8 @@ export const protobufPrinter: Printer = {
   leases: headerOnly,
   revoke: ({ response }, out) => out.bytes(encode(HeaderOnlyResponse, response)),
   memberList: (response, out) => out.bytes(encode(MembersResponse, response)),
+  memberAdd: ({ response }, out) => out.bytes(encode(MemberAddResponse, response)),
+  memberChange: ({ response }, out) => out.bytes(encode(MembersResponse, response)),
   alarm: (response, out) => out.bytes(encode(AlarmResponse, response)),
   moveLeader: ({ response }, out) => out.bytes(encode(HeaderOnlyResponse, response)),
 };

@@ -1,9 +1,10 @@
 // The simple format: keys and values on lines of their own, as they are.
 
+import { goQuote } from '../config/go-value.ts';
 import type { Message } from '../proto/message.ts';
 import type { KeyValue } from '../proto/mvccpb.ts';
-import type { Output } from './output.ts';
-import { alarmNames, eventNames, leaseText, type Printable, type Printer } from './printer.ts';
+import { complain, type Output } from './output.ts';
+import { alarmNames, eventNames, leaseText, type MemberAddition, type Printable, type Printer } from './printer.ts';
 import { hashRows, memberRows, statusRows } from './printer-rows.ts';
 
 const newline = Buffer.from('\n');
@@ -89,6 +90,9 @@ const cluster: Printer = {
     }
   },
   memberList: (response, out) => lines(memberRows(response), out),
+  memberAdd,
+  memberChange: ({ id, change, response }, out) =>
+    out.line(`Member ${paddedId(id)} ${change} cluster ${paddedId(response.header?.clusterId)}`),
   endpointStatus: (list, out) => lines(statusRows(list), out),
   endpointHashKv: (list, out) => lines(hashRows(list), out),
   endpointHealth: (list, out) => {
@@ -96,13 +100,32 @@ const cluster: Printer = {
       if (error === '') out.line(`${endpoint} is healthy: successfully committed proposal: took = ${took}`);
       else {
         out.flush();
-        process.stderr.write(`${endpoint} is unhealthy: failed to commit proposal: ${error}\n`);
+        complain(`${endpoint} is unhealthy: failed to commit proposal: ${error}\n`);
       }
     }
   },
   moveLeader: ({ leader, target }, out) =>
     out.line(`Leadership transferred from ${leader.toString(16)} to ${target.toString(16)}`),
 };
+
+/** Also what the new member is to be started with. */
+function memberAdd({ name, peerUrls, response: { header, member, members } }: MemberAddition, out: Output): void {
+  const as = member?.isLearner === true ? ' as learner' : '';
+  out.line(`Member ${paddedId(member?.id)} added${as} to cluster ${paddedId(header?.clusterId)}`);
+  const cluster = members.flatMap((each) =>
+    each.peerUrls.map((url) => `${each.id === member?.id ? name : each.name}=${url}`),
+  );
+  out.line('');
+  out.line(`ETCD_NAME=${goQuote(name)}`);
+  out.line(`ETCD_INITIAL_CLUSTER=${goQuote(cluster.join(','))}`);
+  out.line(`ETCD_INITIAL_ADVERTISE_PEER_URLS=${goQuote(peerUrls)}`);
+  out.line('ETCD_INITIAL_CLUSTER_STATE="existing"');
+}
+
+/** %16x of a uint64. */
+function paddedId(id = 0n): string {
+  return id.toString(16).padStart(16);
+}
 
 function lines(rows: readonly (readonly string[])[], out: Output): void {
   for (const row of rows) out.line(row.join(', '));

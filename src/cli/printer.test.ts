@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { goJson, unlessZero } from './go-json.ts';
 import { Output } from './output.ts';
-import { type Format, loadPrinter, type Printable, printWith } from './printer.ts';
+import { type Format, loadPrinter, type MemberChange, type Printable, printWith } from './printer.ts';
 import { tableText } from './table.ts';
 
 async function printed<K extends keyof Printable>(
@@ -134,6 +134,45 @@ test('an alarm, a member, an endpoint', async () => {
     '[{"endpoint":"e","health":false,"took":"1s","error":"x"}]\n',
   );
   await assert.rejects(printed('protobuf', 'endpointHealth', health), /protobuf not supported/);
+});
+
+test('members that change', async () => {
+  const old = { id: 0xa1n, name: 'm1', peerUrls: ['http://a:1'], clientUrls: ['http://a:2'], isLearner: false };
+  const added = { id: 0xb2c3n, name: '', peerUrls: ['http://b:1', 'http://b:2'], clientUrls: [], isLearner: true };
+  const head = { clusterId: 0xc4n, memberId: 0xa1n, revision: 0, raftTerm: 2 };
+  const response = { header: head, member: added, members: [old, added] };
+  const addition = { name: 'm "2"', peerUrls: 'http://b:1,http://b:2', response };
+  assert.equal(
+    await printed('simple', 'memberAdd', addition),
+    'Member             b2c3 added as learner to cluster               c4\n\nETCD_NAME="m \\"2\\""\n' +
+      'ETCD_INITIAL_CLUSTER="m1=http://a:1,m \\"2\\"=http://b:1,m \\"2\\"=http://b:2"\n' +
+      'ETCD_INITIAL_ADVERTISE_PEER_URLS="http://b:1,http://b:2"\nETCD_INITIAL_CLUSTER_STATE="existing"\n',
+  );
+  const voter = { ...response, member: { ...added, isLearner: false } };
+  assert.match(
+    await printed('simple', 'memberAdd', { ...addition, response: voter }),
+    /^Member +b2c3 added to cluster/,
+  );
+  const list =
+    '[{"ID":"a1","name":"m1","peerURLs":["http://a:1"],"clientURLs":["http://a:2"]},' +
+    '{"ID":"b2c3","peerURLs":["http://b:1","http://b:2"],"isLearner":true}]';
+  const hexHead = '"header":{"cluster_id":"c4","member_id":"a1","raft_term":2}';
+  assert.equal(
+    await printed('json', 'memberAdd', addition, true),
+    `{${hexHead},"member":{"ID":"b2c3","peerURLs":["http://b:1","http://b:2"],"isLearner":true},"members":${list}}\n`,
+  );
+  const change: MemberChange = {
+    id: 0xb2c3n,
+    change: 'promoted in',
+    response: { header: head, members: [old, added] },
+  };
+  assert.equal(
+    await printed('simple', 'memberChange', change),
+    'Member             b2c3 promoted in cluster               c4\n',
+  );
+  assert.equal(await printed('json', 'memberChange', change, true), `{${hexHead},"members":${list}}\n`);
+  await assert.rejects(printed('table', 'memberChange', change), /table not supported as output format/);
+  await assert.rejects(printed('fields', 'memberAdd', addition), /fields not supported as output format/);
 });
 
 test('tables: centered titles, cells to the right, wide characters', () => {

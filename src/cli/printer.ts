@@ -10,6 +10,7 @@ import type {
   LeaseKeepAliveResponse,
   LeaseLeasesResponse,
   LeaseTimeToLiveResponse,
+  MemberAddResponse,
   MembersResponse,
   StatusResponse,
 } from '../proto/etcdserverpb.ts';
@@ -40,6 +41,18 @@ export interface EndpointHash {
   readonly hash: Message<typeof HashKVResponse>;
 }
 
+export interface MemberAddition {
+  /** What the new member is to be started with. */
+  readonly name: string;
+  readonly peerUrls: string;
+  readonly response: Message<typeof MemberAddResponse>;
+}
+export interface MemberChange {
+  readonly id: bigint;
+  readonly change: 'removed from' | 'updated in' | 'promoted in';
+  readonly response: Message<typeof MembersResponse>;
+}
+
 /** The answers, by the name of the printer's function. */
 export interface Printable {
   readonly get: { readonly response: Message<typeof RangeResponse>; readonly valuesOnly: boolean };
@@ -53,6 +66,8 @@ export interface Printable {
   readonly timeToLive: { readonly response: Message<typeof LeaseTimeToLiveResponse>; readonly withKeys: boolean };
   readonly leases: Message<typeof LeaseLeasesResponse>;
   readonly memberList: Message<typeof MembersResponse>;
+  readonly memberAdd: MemberAddition;
+  readonly memberChange: MemberChange;
   readonly alarm: Message<typeof AlarmResponse>;
   readonly moveLeader: {
     readonly leader: bigint;

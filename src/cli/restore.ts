@@ -156,7 +156,7 @@ class RowCopier {
     state.leaseHi = view.leaseHigh >>> 0;
     state.leaseLo = view.leaseLow >>> 0;
     state.ordinal = ordinal;
-    index.recover(value, view.keyStart, view.keyEnd, state);
+    index.restore(value, view.keyStart, view.keyEnd, state);
     this.#isIndexed = true;
   }
 

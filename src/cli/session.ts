@@ -3,15 +3,16 @@
 // a script that makes several mistakes sees the same one.
 
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
 import type { EtcdClient } from '../client/client.ts';
+import { clientRequestBytesMax } from '../limits.ts';
 import { bytesOf, textOf } from './byte-text.ts';
+import type { Command } from './command.ts';
 import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
-import { Flag } from './flag.ts';
 import { applyEnvironment, type Environment, type GlobalFlags } from './global-flags.ts';
 import { logLine } from './log-line.ts';
-import { Output } from './output.ts';
+import { complain, Output } from './output.ts';
 import { loadPrinter, type Printable, type Printer, printWith } from './printer.ts';
+import { reasonOf } from './system-error.ts';
 
 export class Session {
   readonly out: Output;
@@ -23,7 +24,7 @@ export class Session {
   #isConfigured = false;
   #printer: Printer | null = null;
   readonly #clients: EtcdClient[] = [];
-  readonly #startMs: number = Date.now();
+  #deadlineMs: number | null = null;
 
   constructor(
     program: Command,
@@ -44,17 +45,22 @@ export class Session {
   }
 
   get globals(): GlobalFlags {
-    return this.#program.opts<GlobalFlags>();
+    return this.#program.values<GlobalFlags>();
   }
 
+  /** On the command line or by a variable. */
   isGiven(flagName: string): boolean {
-    const source = this.#program.getOptionValueSource(flagName);
-    return source !== undefined && source !== 'default';
+    return this.#program.flags.some((flag) => flag.name === flagName && flag.source !== 'default');
   }
 
-  /** --command-timeout from the start of the command. */
+  get requestBytesMax(): number {
+    return this.globals.maxRequestBytes > 0 ? this.globals.maxRequestBytes : clientRequestBytesMax;
+  }
+
+  /** --command-timeout from the first call on: neither our start nor what the input waits for counts. */
   deadlineMs(): number {
-    return this.#startMs + this.globals.commandTimeout;
+    this.#deadlineMs ??= this.deadlineFromNowMs();
+    return this.#deadlineMs;
   }
 
   /** The same, from now: for commands that give each of several calls the whole time. */
@@ -70,11 +76,9 @@ export class Session {
   async configure(): Promise<void> {
     if (this.#isConfigured) return;
     this.#isConfigured = true;
-    const flags: Flag[] = [];
-    for (let each = this.#command.parent; each !== null; each = each.parent) {
-      flags.push(...each.options.filter((option) => option instanceof Flag));
-    }
-    applyEnvironment(this.#command, flags, this.environment, this.#command.name() === 'watch', logLine);
+    // Flags that the command shares with others: the program's, and those of the commands between.
+    const flags = [...this.#command.lineage()].slice(1).flatMap((command) => command.flags);
+    applyEnvironment(flags, this.environment, this.#command.name === 'watch', logLine);
     if (this.globals.debug) this.#printFlags();
     const { discoverySrv, cert, key, cacert } = this.globals;
     if (discoverySrv !== '') throw badArguments('--discovery-srv is not supported yet: give --endpoints');
@@ -87,36 +91,38 @@ export class Session {
 
   /** What the command runs with, as variables. */
   #printFlags(): void {
-    for (const option of this.#program.options) {
-      const name = option.name().toUpperCase().replaceAll('-', '_');
-      const value = String(this.#program.getOptionValue(option.attributeName()));
-      const isSecret = ['user', 'password', 'auth-jwt-token'].includes(option.name()) && value !== '';
-      process.stderr.write(`KEELSONCTL_${name}=${isSecret ? '(set)' : value}\n`);
+    for (const { name, value } of this.#program.flags) {
+      const isSecret = ['user', 'password', 'auth-jwt-token'].includes(name) && value !== '';
+      complain(`KEELSONCTL_${name.toUpperCase().replaceAll('-', '_')}=${isSecret ? '(set)' : String(value)}\n`);
     }
   }
 
   /** A client of these endpoints, by default all that were given. Closed at the end of the run at the latest. */
   async connect(endpoints?: readonly string[]): Promise<EtcdClient> {
     await this.configure();
+    const list = (endpoints ?? this.globals.endpoints).map((endpoint) => textOf(endpoint).trim());
+    if (list.length === 0) throw new ExitError(ExitCode.badConnection, 'etcdclient: no available endpoints');
+    const client = await failingWith(ExitCode.badConnection, this.#newClient(list));
+    this.#clients.push(client);
+    if (this.globals.user !== '') await failingWith(ExitCode.badConnection, client.authenticate());
+    return client;
+  }
+
+  async #newClient(endpoints: readonly string[]): Promise<EtcdClient> {
     const { globals } = this;
     const { EtcdClient: Client } = await import('../client/client.ts');
-    const list = (endpoints ?? globals.endpoints).map((endpoint) => textOf(endpoint).trim());
-    if (list.length === 0) throw new ExitError(ExitCode.badConnection, 'etcdclient: no available endpoints');
-    const client = new Client({
-      endpoints: list,
+    return new Client({
+      endpoints,
       tls: this.#tls(),
       user: this.#user(),
       token: globals.authJwtToken === '' ? null : globals.authJwtToken,
       dialTimeoutMs: globals.dialTimeout,
       keepAliveMs: globals.keepaliveTime,
       keepAliveTimeoutMs: globals.keepaliveTimeout,
-      ...(globals.maxRequestBytes > 0 ? { requestBytesMax: globals.maxRequestBytes } : {}),
+      requestBytesMax: this.requestBytesMax,
       ...(globals.maxRecvBytes > 0 ? { responseBytesMax: globals.maxRecvBytes } : {}),
       log: logLine,
     });
-    this.#clients.push(client);
-    if (globals.user !== '') await failingWith(ExitCode.badConnection, client.authenticate());
-    return client;
   }
 
   #tls(): { trustedCa?: Buffer; certificate?: Buffer; key?: Buffer; skipVerify: boolean } | null {
@@ -127,7 +133,7 @@ export class Session {
     }
     return {
       ...(cacert === '' ? {} : { trustedCa: readPem(cacert) }),
-      ...(cert === '' ? {} : { certificate: readPem(cert), key: readPem(key) }),
+      ...(cert === '' ? {} : readKeyPair(cert, key)),
       skipVerify: insecureSkipTlsVerify,
     };
   }
@@ -159,8 +165,19 @@ function readPem(byteText: string): Buffer {
   try {
     return readFileSync(bytesOf(byteText));
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    const reason = isMissing ? 'no such file or directory' : error instanceof Error ? error.message : String(error);
-    throw badArguments(`open ${textOf(byteText)}: ${reason}`);
+    throw badArguments(`open ${textOf(byteText)}: ${reasonOf(error)}`);
   }
+}
+
+function readKeyPair(certPath: string, keyPath: string): { certificate: Buffer; key: Buffer } {
+  const [certificate, key] = [readPem(certPath), readPem(keyPath)];
+  for (const [what, pem] of Object.entries({ certificate, key })) {
+    if (!pem.includes('-----BEGIN ')) throw badArguments(`tls: failed to find any PEM data in ${what} input`);
+  }
+  try {
+    process.getBuiltinModule('node:tls').createSecureContext({ cert: certificate, key });
+  } catch (error) {
+    throw badArguments(`tls: ${textOf(certPath)} and ${textOf(keyPath)} are no key pair: ${reasonOf(error)}`);
+  }
+  return { certificate, key };
 }

@@ -15,6 +15,7 @@ import {
 import { isRevisionKey } from '../snapshot/schema.ts';
 import { bytesOf, textOf } from './byte-text.ts';
 import { ExitCode, ExitError } from './exit.ts';
+import { reasonOf } from './system-error.ts';
 
 export interface SnapshotFile extends RandomAccessFile {
   readonly path: string;
@@ -46,18 +47,6 @@ export function openSnapshotFile(byteText: string, verb: 'stat' | 'open'): Snaps
     },
     close: () => closeSync(fd),
   };
-}
-
-const reasons: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file or directory',
-  EACCES: 'permission denied',
-  EISDIR: 'is a directory',
-  ENOTDIR: 'not a directory',
-};
-
-function reasonOf(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  return reasons[code] ?? (error instanceof Error ? error.message : String(error));
 }
 
 export function openDatabase(file: SnapshotFile): BoltReader {

@@ -12,6 +12,7 @@ import { textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { logLine } from './log-line.ts';
 import type { Session } from './session.ts';
+import { reasonOf } from './system-error.ts';
 
 const hashBytes = 32;
 /** The hash follows whole pages of at least this size. */
@@ -20,8 +21,6 @@ const sectorBytes = 512;
 export async function runSnapshotSave(session: Session, words: readonly string[]): Promise<void> {
   if (words.length !== 1) throw badArguments('snapshot save expects one argument <filename>');
   await session.configure();
-  // Only a timeout that was asked for: a database takes as long as it takes.
-  const deadlineMs = session.isGiven('commandTimeout') ? session.deadlineMs() : undefined;
   const { endpoints } = session.globals;
   if (endpoints.length !== 1) {
     const list = endpoints.map(textOf).join(' ');
@@ -29,6 +28,8 @@ export async function runSnapshotSave(session: Session, words: readonly string[]
     throw new ExitError(ExitCode.interrupted, reason);
   }
   const client = await session.connect();
+  // Only a timeout that was asked for: a database takes as long as it takes.
+  const deadlineMs = session.isGiven('command-timeout') ? session.deadlineMs() : undefined;
   const file = textOf(words[0]!);
   const version = await failingWith(ExitCode.interrupted, save(client, file, deadlineMs));
   session.out.line(`Snapshot saved at ${file}`);
@@ -63,9 +64,7 @@ function openPart(part: string): number {
   try {
     return openSync(part, 'w', 0o600);
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    const reason = isMissing ? `open ${part}: no such file or directory` : (error as Error).message;
-    throw new Error(`could not open ${part} (${reason})`);
+    throw new Error(`could not open ${part} (open ${part}: ${reasonOf(error)})`);
   }
 }
 

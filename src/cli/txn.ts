@@ -5,13 +5,15 @@ import { rpc } from '../client/rpc.ts';
 import type { Compare, RequestOpSchema } from '../proto/kv-schema.ts';
 import type { MessageInit } from '../proto/message.ts';
 import { textOf, trimSpace } from './byte-text.ts';
-import { addCommand, CommandLineError, newCommand, readCommandLine } from './command-line.ts';
+import { Command } from './command.ts';
+import { CommandLineError, readCommandLine } from './command-line.ts';
 import { parseCompare } from './compare.ts';
 import { delRequest } from './del.ts';
-import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { getRequest } from './get.ts';
 import { type DelFlags, delFlags, type GetFlags, getFlags, type PutFlags, putFlags } from './kv-flags.ts';
 import { LineReader } from './line-reader.ts';
+import { complain } from './output.ts';
 import { putRequest } from './put.ts';
 import type { Session } from './session.ts';
 import { usageText } from './usage.ts';
@@ -30,7 +32,7 @@ export async function runTxn(session: Session, words: readonly string[], isInter
     }
     const items: T[] = [];
     for (;;) {
-      const line = await lines.next();
+      const line = await failingWith(ExitCode.invalidInput, lines.next());
       if (line === null) throw new ExitError(ExitCode.invalidInput, 'EOF');
       const trimmed = trimSpace(line);
       if (trimmed === '') return items;
@@ -49,8 +51,8 @@ export async function parseOperation(line: string): Promise<Operation> {
     throw new ExitError(ExitCode.invalidInput, `invalid txn compare request: ${textOf(line)}`);
   }
   const operations: Operation[] = [];
-  const program = newCommand('');
-  addCommand<GetFlags>(program, {
+  const program = Command.program('', '');
+  program.add<GetFlags>({
     use: 'get [options] <key> [range_end]',
     short: 'Reads a key or a range of keys',
     flags: getFlags(),
@@ -58,16 +60,16 @@ export async function parseOperation(line: string): Promise<Operation> {
       operations.push({ requestRange: getRequest(rest, flags) });
     },
   });
-  addCommand<PutFlags>(program, {
+  program.add<PutFlags>({
     use: 'put [options] <key> <value>',
     short: 'Sets a key to a value',
     flags: putFlags(),
     // Stdin is taken by the txn itself.
     run: async (rest, flags) => {
-      operations.push({ requestPut: putRequest(rest, flags, () => Buffer.alloc(0)) });
+      operations.push({ requestPut: await putRequest(rest, flags, async () => Buffer.alloc(0)) });
     },
   });
-  addCommand<DelFlags>(program, {
+  program.add<DelFlags>({
     use: 'del [options] <key> [range_end]',
     short: 'Deletes a key or the keys of [key, range_end)',
     flags: delFlags(),
@@ -79,10 +81,10 @@ export async function parseOperation(line: string): Promise<Operation> {
   try {
     const reading = readCommandLine(program, words);
     if ('help' in reading) throw unreadable;
-    await program.parseAsync([...reading.words], { from: 'user' });
+    await reading.command.run(reading.words);
   } catch (error) {
     if (!(error instanceof CommandLineError)) throw error;
-    if (!error.isCommandUnknown) process.stderr.write(`${usageText(error.command, false)}\n`);
+    if (!error.isCommandUnknown) complain(`${usageText(error.command, false)}\n`);
     throw unreadable;
   }
   if (operations.length !== 1) throw unreadable;

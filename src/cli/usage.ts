@@ -1,53 +1,41 @@
 // Help and usage of a command, laid out as cobra does: description, usage line, subcommands by group, flags with their types
 // and defaults. The words differ from etcd's tools only where the programs do.
 
-import type { Command } from 'commander';
-import { Flag } from './flag.ts';
+import type { Command } from './command.ts';
+import type { Flag } from './flag.ts';
 
 /** With the description first when it is help that was asked for, without when it follows an error. */
 export function usageText(command: Command, withDescription: boolean): string {
   const parts: string[] = [];
-  if (withDescription && command.description() !== '') parts.push(`${command.description().trimEnd()}\n`);
-  const path = commandPath(command);
-  if (command.commands.length > 0) {
-    parts.push(`Usage:\n  ${path} [command]\n`, ...groupTexts(command));
+  if (withDescription && command.long !== '') parts.push(`${command.long.trimEnd()}\n`);
+  const { path, children } = command;
+  if (children.length > 0) {
+    parts.push(`Usage:\n  ${path} [command]\n`, ...groupTexts(children));
   } else {
-    const parent = path.slice(0, path.length - command.name().length);
-    parts.push(`Usage:\n  ${parent}${command.usage()} [flags]\n`);
+    const parent = path.slice(0, path.length - command.name.length);
+    parts.push(`Usage:\n  ${parent}${command.use} [flags]\n`);
   }
   // The global flags have a command of their own.
-  if (command.parent !== null) {
-    const own = command.options.filter((option) => option instanceof Flag);
-    parts.push(`Flags:\n${flagLines(own, command.name())}`);
-  }
+  if (command.parent !== null) parts.push(`Flags:\n${flagLines(command.flags, command.name)}`);
   const inherited = inheritedFlags(command);
   if (inherited.length > 0) parts.push(`Global Flags:\n${flagLines(inherited, null)}`);
-  if (command.commands.length > 0) parts.push(`Use "${path} [command] --help" for more about one of them.\n`);
+  if (children.length > 0) parts.push(`Use "${path} [command] --help" for more about one of them.\n`);
   return parts.join('\n');
 }
 
 /** Of the commands between this one and the program. */
 function inheritedFlags(command: Command): Flag[] {
-  const flags: Flag[] = [];
-  for (let each = command.parent; each !== null && each.parent !== null; each = each.parent) {
-    flags.push(...each.options.filter((option) => option instanceof Flag));
-  }
-  return flags;
+  const [, ...above] = command.lineage();
+  return above.slice(0, -1).flatMap((each) => each.flags);
 }
 
-export function commandPath(command: Command): string {
-  const names: string[] = [];
-  for (let each: Command | null = command; each !== null; each = each.parent) names.unshift(each.name());
-  return names.join(' ');
-}
-
-function groupTexts(command: Command): string[] {
-  const width = Math.max(11, ...command.commands.map((child) => child.name().length));
+function groupTexts(children: readonly Command[]): string[] {
+  const width = Math.max(11, ...children.map((child) => child.name.length));
   const groups = new Map<string, string[]>();
-  for (const child of command.commands) {
-    const group = child.helpGroup() || 'Available Commands:';
+  for (const child of children) {
+    const group = child.group ?? 'Available Commands:';
     const lines = groups.get(group) ?? [];
-    lines.push(`  ${child.name().padEnd(width)} ${child.summary()}\n`);
+    lines.push(`  ${child.name.padEnd(width)} ${child.short}\n`);
     groups.set(group, lines);
   }
   return [...groups].map(([group, lines]) => `${group}\n${lines.sort().join('')}`);
@@ -57,9 +45,9 @@ function groupTexts(command: Command): string[] {
 export function flagLines(flags: readonly Flag[], commandName: string | null): string {
   const rows = flags.map((flag) => {
     const type = flag.type === 'bool' ? '' : ` ${flag.type}`;
-    const short = flag.short === undefined ? '    ' : `${flag.short}, `;
+    const short = flag.short === undefined ? '    ' : `-${flag.short}, `;
     const shown = flag.shownDefault === undefined ? '' : ` (default ${flag.shownDefault})`;
-    return { name: flag.name(), left: `  ${short}--${flag.name()}${type}`, right: `${flag.description}${shown}` };
+    return { name: flag.name, left: `  ${short}--${flag.name}${type}`, right: `${flag.description}${shown}` };
   });
   if (commandName !== null) rows.push({ name: 'help', left: '  -h, --help', right: `help for ${commandName}` });
   rows.sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -1,8 +1,7 @@
 // The tree of keelsonutl: etcdutl's commands on files, and dump-log. What a command does is loaded when it runs.
 
-import type { Command } from 'commander';
 import { etcdVersion } from '../config/version.ts';
-import { addCommand, newCommand } from './command-line.ts';
+import { Command } from './command.ts';
 import { badArguments, ExitCode, ExitError } from './exit.ts';
 import { Flag } from './flag.ts';
 import type { Output } from './output.ts';
@@ -13,30 +12,27 @@ interface GlobalFlags {
 }
 
 export function utlProgram(out: Output): Command {
-  const program = newCommand('keelsonutl').description("Works on keelson's and etcd's files, without a server.");
-  program.addOption(
+  const program = Command.program('keelsonutl', "Works on keelson's and etcd's files, without a server.", [
     new Flag('string', 'write-out', 'output format: fields, json, protobuf, simple or table', {
       short: 'w',
       byDefault: 'simple',
       shownDefault: '"simple"',
     }),
-  );
-  // etcdutl waits that long for the lock of a file in use; snapshots are not locked here.
-  program.addOption(
+    // etcdutl waits that long for the lock of a file in use; snapshots are not locked here.
     new Flag('duration', 'timeout', 'accepted for etcdutl, not needed', { byDefault: 10_000, shownDefault: '10s' }),
-  );
+  ]);
   addSnapshotCommands(program, out);
   addFileCommands(program, out);
-  addCommand(program, { use: 'help [command]', short: 'Prints what a command does and takes' });
+  program.add({ use: 'help [command]', short: 'Prints what a command does and takes' });
   return program;
 }
 
 function addSnapshotCommands(program: Command, out: Output): void {
-  const snapshot = addCommand(program, {
+  const snapshot = program.add({
     use: 'snapshot <subcommand>',
     short: 'Describes and restores snapshots',
   });
-  addCommand<GlobalFlags>(snapshot, {
+  snapshot.add<GlobalFlags>({
     use: 'status <filename>',
     short: 'Prints hash, revision, number of keys, size and version of a snapshot',
     run: async (words, { writeOut }) => {
@@ -44,7 +40,7 @@ function addSnapshotCommands(program: Command, out: Output): void {
       (await import('./snapshot-status.ts')).printStatus(words[0]!, writeOut, out);
     },
   });
-  addCommand<RestoreFlags>(snapshot, {
+  snapshot.add<RestoreFlags>({
     use: 'restore <filename> --data-dir {output dir} [options]',
     short: "Makes a member's data directory from a snapshot of etcd or keelson",
     flags: restoreFlags(),
@@ -77,7 +73,7 @@ function restoreFlags(): Flag[] {
 }
 
 function addFileCommands(program: Command, out: Output): void {
-  addCommand<GlobalFlags & { readonly rev: number }>(program, {
+  program.add<GlobalFlags & { readonly rev: number }>({
     use: 'hashkv <filename>',
     short: 'Prints the hash of the keyspace of a snapshot or database file',
     flags: [new Flag('int', 'rev', 'the revision to hash up to (0 for the latest)')],
@@ -86,7 +82,7 @@ function addFileCommands(program: Command, out: Output): void {
       (await import('./snapshot-status.ts')).printHashKv(words[0]!, rev, writeOut, out);
     },
   });
-  addCommand(program, {
+  program.add({
     use: 'dump-log <wal directory>',
     short: "Prints a member's raft log as JSON lines",
     run: async (words) => {
@@ -94,7 +90,7 @@ function addFileCommands(program: Command, out: Output): void {
       (await import('./dump-log.ts')).dumpLog(words[0]!, out);
     },
   });
-  addCommand(program, {
+  program.add({
     use: 'version',
     short: 'Prints the versions of program and API',
     run: async () => {

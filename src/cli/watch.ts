@@ -6,10 +6,12 @@ import { type Watch, WatchStream } from '../client/watch.ts';
 import type { Message } from '../proto/message.ts';
 import type { Event } from '../proto/mvccpb.ts';
 import { byteString, bytesOf, quoteBytes, textOf } from './byte-text.ts';
-import { addCommand, newCommand, readCommandLine } from './command-line.ts';
-import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { Command } from './command.ts';
+import { readCommandLine } from './command-line.ts';
+import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { prefixEnd } from './key-range.ts';
 import { LineReader } from './line-reader.ts';
+import { complain } from './output.ts';
 import { eventNames } from './printer.ts';
 import type { Session } from './session.ts';
 import { type WatchArguments, watchArguments } from './watch-arguments.ts';
@@ -43,26 +45,34 @@ function environmentKeys({ environment }: Session): string[] {
 async function watchInteractively(session: Session, fromEnvironment: readonly string[]): Promise<void> {
   const stream = new WatchStream(await session.connect());
   const lines = new LineReader();
+  const { promise: printingFailed, reject: failPrinting } = Promise.withResolvers<never>();
   for (;;) {
-    const line = await lines.next();
-    if (line === null) throw new ExitError(ExitCode.invalidInput, 'error reading watch request line: EOF');
+    const line = await Promise.race([nextLine(lines), printingFailed]);
     const words = splitWords(line);
-    const complain = (reason: string): boolean => process.stderr.write(`Invalid command${reason}\n`);
-    if (words.length === 0) complain(`: ${textOf(line)} (watch and progress supported)`);
+    const refuse = (reason: string): void => complain(`Invalid command${reason}\n`);
+    if (words.length === 0) refuse(`: ${textOf(line)} (watch and progress supported)`);
     else if (words[0] === 'progress') stream.requestProgress();
-    else if (words[0] !== 'watch') complain(` ${textOf(line)} (only support watch)`);
+    else if (words[0] !== 'watch') refuse(` ${textOf(line)} (only support watch)`);
     else if (words.length < 2 && fromEnvironment.length === 0) {
-      complain(` ${textOf(line)} (command type or key is not provided)`);
+      refuse(` ${textOf(line)} (command type or key is not provided)`);
     } else {
       const { parsed, flags } = await readWatchLine(words, fromEnvironment);
       try {
-        printInBackground(session, startWatch(stream, parsed.words, flags), parsed.program);
+        // A watch that ends takes the program with it only when printing fails.
+        printWatch(session, startWatch(stream, parsed.words, flags), parsed.program).catch(failPrinting);
       } catch (error) {
         if (!(error instanceof ExitError)) throw error;
-        complain(` ${textOf(line)} (${error.message})`);
+        refuse(` ${textOf(line)} (${error.message})`);
       }
     }
   }
+}
+
+async function nextLine(lines: LineReader): Promise<string> {
+  const describe = (reason: string): string => `error reading watch request line: ${reason}`;
+  const line = await failingWith(ExitCode.invalidInput, lines.next(), describe);
+  if (line === null) throw new ExitError(ExitCode.invalidInput, describe('EOF'));
+  return line;
 }
 
 async function readWatchLine(
@@ -70,8 +80,8 @@ async function readWatchLine(
   fromEnvironment: readonly string[],
 ): Promise<{ parsed: WatchArguments; flags: WatchFlags }> {
   let result: { parsed: WatchArguments; flags: WatchFlags } | null = null;
-  const program = newCommand('');
-  addCommand<WatchFlags>(program, {
+  const program = Command.program('', '');
+  program.add<WatchFlags>({
     use: 'watch',
     short: '',
     flags: watchFlags(),
@@ -80,18 +90,9 @@ async function readWatchLine(
     },
   });
   const reading = readCommandLine(program, words);
-  if ('words' in reading) await program.parseAsync([...reading.words], { from: 'user' });
+  if ('command' in reading) await reading.command.run(reading.words);
   if (result === null) throw badArguments('bad number of arguments');
   return result;
-}
-
-/** A watch that ends takes the program with it only when printing fails. */
-function printInBackground(session: Session, watch: Watch, program: readonly string[]): void {
-  printWatch(session, watch, program).catch((error: unknown) => {
-    queueMicrotask(() => {
-      throw error;
-    });
-  });
 }
 
 function startWatch(stream: WatchStream, words: readonly string[], flags: WatchFlags): Watch {
@@ -114,7 +115,7 @@ function startWatch(stream: WatchStream, words: readonly string[], flags: WatchF
 async function printWatch(session: Session, watch: Watch, program: readonly string[]): Promise<void> {
   for await (const { response, error } of watch) {
     const { header, events } = response;
-    if (error !== null) process.stderr.write(`watch was canceled (${error.message})\n`);
+    if (error !== null) complain(`watch was canceled (${error.message})\n`);
     else if (events.length === 0) session.out.line(`progress notify: ${header?.revision ?? 0}`);
     session.print('watch', response);
     session.out.flush();
@@ -137,6 +138,6 @@ function runFor({ type, kv }: Message<typeof Event>, revision: number, program: 
   if (status === 0) return;
   const reason = error?.message ?? (signal === null ? `exit status ${status}` : `signal: ${signal}`);
   const quoted = program.map((word) => quoteBytes(bytesOf(word))).join(' ');
-  process.stderr.write(`command [${quoted}] error (${reason})\n`);
+  complain(`command [${quoted}] error (${reason})\n`);
   throw new ExitError(ExitCode.error, null);
 }

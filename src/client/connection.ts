@@ -1,7 +1,6 @@
 // A grpc channel to one endpoint: bytes in, bytes out, failures as EtcdClientError. It connects when first used and again by
 // itself; calls wait for it until their deadline. Not a choice between endpoints, and no retries: client.ts has those.
 
-import { X509Certificate } from 'node:crypto';
 import {
   type CallOptions,
   Client,
@@ -44,7 +43,9 @@ export type ByteDuplex = ClientDuplexStream<Buffer, Buffer>;
 /** Sent where there is no name to send; nobody has it (RFC 2606). */
 const noServerName = 'address.invalid';
 
+/** node:crypto is loaded here because it takes milliseconds that only TLS to an address needs. */
 function checkAddress(address: string, certificate: Buffer): Error | undefined {
+  const { X509Certificate } = process.getBuiltinModule('node:crypto');
   if (new X509Certificate(certificate).checkIP(address) !== undefined) return undefined;
   return new Error(`x509: certificate is not valid for ${address}`);
 }
@@ -66,7 +67,7 @@ export class Connection {
           ...(address === null ? {} : { checkServerIdentity: (_host, { raw }) => checkAddress(address, raw) }),
         })
       : credentials.createInsecure();
-    this.#client = new Client(target, channelCredentials, {
+    this.#client = newClient(endpoint, target, channelCredentials, {
       'grpc.max_receive_message_length': options.responseBytesMax,
       'grpc.keepalive_time_ms': Math.max(options.keepAliveMs, clientKeepAliveMsMin),
       'grpc.keepalive_timeout_ms': options.keepAliveTimeoutMs,
@@ -156,6 +157,19 @@ export class Connection {
 
   close(): void {
     this.#client.close();
+  }
+}
+
+/** grpc throws at a target that it cannot read, such as an empty one. */
+function newClient(
+  endpoint: string,
+  ...[target, channelCredentials, options]: ConstructorParameters<typeof Client>
+): Client {
+  try {
+    return new Client(target, channelCredentials, options);
+  } catch (error) {
+    const message = `${JSON.stringify(endpoint)} is no endpoint: ${error instanceof Error ? error.message : String(error)}`;
+    throw new EtcdClientError(StatusCode.unavailable, message, message);
   }
 }
 

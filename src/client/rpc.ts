@@ -15,12 +15,6 @@ export interface Method<Q extends Schema, R extends Schema> {
 
 const Empty = {} as const;
 
-/** Not in src/proto yet: the Auth service comes with #5. */
-const AuthenticateRequest = { name: { no: 1, kind: 'string' }, password: { no: 2, kind: 'string' } } as const;
-const AuthenticateResponse = {
-  header: { no: 1, kind: pb.ResponseHeader as typeof pb.ResponseHeader },
-  token: { no: 2, kind: 'string' },
-} as const;
 const SnapshotRequest = {} as const;
 const MoveLeaderRequest = { targetId: { no: 1, kind: 'uint64' } } as const;
 
@@ -103,6 +97,30 @@ export const rpc = {
     response: pb.MembersResponse as typeof pb.MembersResponse,
     isRepeatable: true,
   },
+  memberAdd: {
+    path: '/etcdserverpb.Cluster/MemberAdd',
+    request: pb.MemberAddRequest as typeof pb.MemberAddRequest,
+    response: pb.MemberAddResponse as typeof pb.MemberAddResponse,
+    isRepeatable: false,
+  },
+  memberRemove: {
+    path: '/etcdserverpb.Cluster/MemberRemove',
+    request: pb.MemberIdRequest as typeof pb.MemberIdRequest,
+    response: pb.MembersResponse as typeof pb.MembersResponse,
+    isRepeatable: false,
+  },
+  memberUpdate: {
+    path: '/etcdserverpb.Cluster/MemberUpdate',
+    request: pb.MemberUpdateRequest as typeof pb.MemberUpdateRequest,
+    response: pb.MembersResponse as typeof pb.MembersResponse,
+    isRepeatable: false,
+  },
+  memberPromote: {
+    path: '/etcdserverpb.Cluster/MemberPromote',
+    request: pb.MemberIdRequest as typeof pb.MemberIdRequest,
+    response: pb.MembersResponse as typeof pb.MembersResponse,
+    isRepeatable: false,
+  },
   alarm: {
     path: '/etcdserverpb.Maintenance/Alarm',
     request: pb.AlarmRequest as typeof pb.AlarmRequest,
@@ -141,8 +159,8 @@ export const rpc = {
   },
   authenticate: {
     path: '/etcdserverpb.Auth/Authenticate',
-    request: AuthenticateRequest as typeof AuthenticateRequest,
-    response: AuthenticateResponse as typeof AuthenticateResponse,
+    request: pb.AuthenticateRequest as typeof pb.AuthenticateRequest,
+    response: pb.AuthenticateResponse as typeof pb.AuthenticateResponse,
     isRepeatable: false,
   },
 } as const;

@@ -99,6 +99,11 @@ export const MemberUpdateRequest = {
   id: { no: 1, kind: 'uint64' },
   peerUrls: { no: 2, kind: 'string', repeated: true },
 } as const;
+export const MemberAddResponse = {
+  header: { no: 1, kind: ResponseHeader as typeof ResponseHeader },
+  member: { no: 2, kind: Member as typeof Member },
+  members: { no: 3, kind: Member as typeof Member, repeated: true },
+} as const;
 export const MembersResponse = {
   header: { no: 1, kind: ResponseHeader as typeof ResponseHeader },
   members: { no: 2, kind: Member as typeof Member, repeated: true },
@@ -159,3 +164,14 @@ export const ClusterMemberAttrSetRequest = {
   },
 } as const;
 export const DowngradeInfoSetRequest = { enabled: { no: 1, kind: 'bool' }, ver: { no: 2, kind: 'string' } } as const;
+
+export const AuthenticateRequest = { name: { no: 1, kind: 'string' }, password: { no: 2, kind: 'string' } } as const;
+export const AuthenticateResponse = {
+  header: { no: 1, kind: ResponseHeader as typeof ResponseHeader },
+  token: { no: 2, kind: 'string' },
+} as const;
+export const AuthStatusResponse = {
+  header: { no: 1, kind: ResponseHeader as typeof ResponseHeader },
+  enabled: { no: 2, kind: 'bool' },
+  authRevision: { no: 3, kind: 'uint' },
+} as const;
