@@ -382,6 +382,17 @@ test('large answers take turns, and small ones do not wait for them', () => {
   assert.equal(dataBytes(rest, 1) + dataBytes(rest, 3) + bytes, 2_000_010);
 });
 
+test('a socket that was stuck gives its chunks back as soon as it has taken them, whatever follows', () => {
+  const client = makeClient();
+  client.transport.blocked = true;
+  client.send(client.callBytes(1, 'Size', '1000'));
+  assert.ok(client.connection.http2.writer.output.buffer.length > 0, 'the transport holds a view');
+  client.transport.blocked = false;
+  client.transport.pendingBytes = 0;
+  client.connection.transportDrained();
+  assert.equal(client.connection.http2.writer.output.buffer.length, 0, 'an idle connection holds nothing');
+});
+
 test('ping is answered with its payload', () => {
   const client = makeClient();
   client.send(frameOf(6, 0, 0, 'abcdefgh'));

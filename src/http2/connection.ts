@@ -146,7 +146,9 @@ export class Http2Connection implements FrameSink, WriterOwner {
 
   /** The kernel took everything. The owner flushes afterwards. */
   transportDrained(): void {
-    this.writer.transportPendingBytes = this.transport.pendingBytes;
+    const pending = this.transport.pendingBytes;
+    this.writer.transportPendingBytes = pending;
+    this.writer.output.settle(pending === 0);
   }
 
   /** The transport is gone: all streams end. */

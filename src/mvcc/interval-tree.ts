@@ -1,13 +1,13 @@
-// A set of half-open byte-string intervals that answers "which contain this key" (stabbing). A treap ordered by the start key,
-// each node with the greatest end of its subtree: expected O(log n + hits). Priorities come from a counter's hash, so that the
-// shape depends on nothing outside. One interval is in it once; what belongs to it hangs on its node.
+// A set of half-open intervals of strings that answers "which contain this key" (stabbing). A treap ordered by the start key, each
+// node with the greatest end of its subtree: expected O(log n + hits). Priorities come from a counter's hash, so that the shape
+// depends on nothing outside. One interval is in it once; what belongs to it hangs on its node.
 
 import { assert } from '../base/assert.ts';
 
 /** `end` null: to the last key. */
 export interface Interval {
-  readonly key: Buffer;
-  readonly end: Buffer | null;
+  readonly key: string;
+  readonly end: string | null;
 }
 
 interface Node<T extends Interval> {
@@ -16,19 +16,19 @@ interface Node<T extends Interval> {
   left: Node<T> | null;
   right: Node<T> | null;
   /** Greatest end of the subtree; null is beyond every key. */
-  endMax: Buffer | null;
+  endMax: string | null;
 }
 
-function later(a: Buffer | null, b: Buffer | null): Buffer | null {
+function later(a: string | null, b: string | null): string | null {
   if (a === null || b === null) return null;
-  return a.compare(b) >= 0 ? a : b;
+  return a >= b ? a : b;
 }
 
 function order(a: Interval, b: Interval): number {
-  const byKey = a.key.compare(b.key);
-  if (byKey !== 0) return byKey;
-  if (a.end === null || b.end === null) return a.end === b.end ? 0 : a.end === null ? 1 : -1;
-  return a.end.compare(b.end);
+  if (a.key !== b.key) return a.key < b.key ? -1 : 1;
+  if (a.end === b.end) return 0;
+  if (a.end === null || b.end === null) return a.end === null ? 1 : -1;
+  return a.end < b.end ? -1 : 1;
 }
 
 /** A finalizer of MurmurHash3: as good as random, so that sorted insertions stay as shallow as shuffled ones. */
@@ -66,12 +66,24 @@ export class IntervalTree<T extends Interval> {
     return node;
   }
 
-  remove(interval: T): void {
+  /** The one with the bounds of `like`, or null. */
+  find(like: Interval): T | null {
+    let node = this.root;
+    while (node !== null) {
+      const side = order(like, node.interval);
+      if (side === 0) return node.interval;
+      node = side < 0 ? node.left : node.right;
+    }
+    return null;
+  }
+
+  /** Removes the one with the bounds of `interval`. */
+  remove(interval: Interval): void {
     this.root = this.removeAt(this.root, interval);
     this.size--;
   }
 
-  private removeAt(node: Node<T> | null, interval: T): Node<T> | null {
+  private removeAt(node: Node<T> | null, interval: Interval): Node<T> | null {
     assert(node !== null, 'an interval to remove is not in the tree');
     const side = order(interval, node.interval);
     if (side === 0) return merge(node.left, node.right);
@@ -81,20 +93,32 @@ export class IntervalTree<T extends Interval> {
     return node;
   }
 
-  /** Visits every interval with key <= buffer[start, end) < its end. */
-  stab(buffer: Buffer, start: number, end: number, visit: (interval: T) => void): void {
-    this.stabAt(this.root, buffer, start, end, visit);
+  /** Visits every interval with its key <= `key` < its end. */
+  stab(key: string, visit: (interval: T) => void): void {
+    stabAt(this.root, key, visit);
   }
 
-  private stabAt(node: Node<T> | null, buffer: Buffer, start: number, end: number, visit: (interval: T) => void): void {
-    if (node === null) return;
-    if (node.endMax !== null && node.endMax.compare(buffer, start, end) <= 0) return;
-    this.stabAt(node.left, buffer, start, end, visit);
-    if (node.interval.key.compare(buffer, start, end) > 0) return;
-    const intervalEnd = node.interval.end;
-    if (intervalEnd === null || intervalEnd.compare(buffer, start, end) > 0) visit(node.interval);
-    this.stabAt(node.right, buffer, start, end, visit);
+  /** All, in order. */
+  list(): T[] {
+    const all: T[] = [];
+    const walk = (node: Node<T> | null): void => {
+      if (node === null) return;
+      walk(node.left);
+      all.push(node.interval);
+      walk(node.right);
+    };
+    walk(this.root);
+    return all;
   }
+}
+
+function stabAt<T extends Interval>(node: Node<T> | null, key: string, visit: (interval: T) => void): void {
+  if (node === null || (node.endMax !== null && node.endMax <= key)) return;
+  stabAt(node.left, key, visit);
+  const { interval } = node;
+  if (interval.key > key) return;
+  if (interval.end === null || interval.end > key) visit(interval);
+  stabAt(node.right, key, visit);
 }
 
 function update<T extends Interval>(node: Node<T>): void {

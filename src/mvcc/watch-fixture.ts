@@ -5,9 +5,10 @@
 import assert from 'node:assert/strict';
 import { decode } from '../proto/message.ts';
 import { Event } from '../proto/mvccpb.ts';
+import { batchHeadBytes, type EventBatch } from './event-batch.ts';
 import { CheckedStore, type Kv, plainKv } from './store-fixture.ts';
 import { WatchHub } from './watch-hub.ts';
-import type { Watcher, WatchSink } from './watcher.ts';
+import { EventFilter, Watcher, type WatchSink } from './watcher.ts';
 
 export interface Change {
   readonly main: number;
@@ -103,33 +104,46 @@ export class WatchBench {
 }
 
 export class RecordingStream implements WatchSink {
-  isBlocked = false;
+  /** How often the hub asked whether the stream is blocked. */
+  askedCount = 0;
+  /** Those that it was sent. */
+  readonly batches: Set<EventBatch> = new Set();
+  private blocked = false;
   readonly watched: Map<Watcher, Watched> = new Map();
   /** Called after each response: may block the stream or remove watchers, as a socket's write may. */
   onSend: (() => void) | null = null;
-  /** Lets responses come while it is blocked: those of a slice that blocked it. */
-  isInSlice = false;
   private readonly bench: WatchBench;
 
   constructor(bench: WatchBench) {
     this.bench = bench;
   }
 
+  get isBlocked(): boolean {
+    this.askedCount++;
+    return this.blocked;
+  }
+
+  /** As rpc/watch.ts: the hub is told when the client reads again. */
+  setBlocked(blocked: boolean): void {
+    this.blocked = blocked;
+    if (!blocked) this.bench.hub.resume(this);
+  }
+
   add(options: WatchOptions): Watched {
     const { hub, revision } = this.bench;
     const start = options.start ?? 0;
     const watched = new Watched(options, start === 0 ? revision + 1 : start);
-    const { key, end = '' } = options;
-    watched.watcher = hub.add(this, {
-      id: BigInt(this.watched.size),
-      key: Buffer.from(key, 'latin1'),
-      end: end === '\0' ? null : Buffer.from(end, 'latin1'),
+    const { key, end = '', noPut, noDelete, prevKv } = options;
+    watched.watcher = new Watcher(this, {
+      id: this.watched.size,
+      key,
+      end: end === '\0' ? null : end,
       startRevision: start,
-      noPut: options.noPut ?? false,
-      noDelete: options.noDelete ?? false,
-      prevKv: options.prevKv ?? false,
+      filter:
+        (noPut ? EventFilter.noPut : 0) | (noDelete ? EventFilter.noDelete : 0) | (prevKv ? EventFilter.prevKv : 0),
     });
     this.watched.set(watched.watcher, watched);
+    hub.add(watched.watcher);
     return watched;
   }
 
@@ -146,13 +160,19 @@ export class RecordingStream implements WatchSink {
     return [...this.watched.values()].filter((watched) => !watched.isGone);
   }
 
-  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
-    assert.ok(!this.isBlocked || this.isInSlice, 'a blocked stream is sent events');
+  sendEvents(watcher: Watcher, batch: EventBatch): void {
+    const { revision, body } = batch;
+    assert.ok(!this.blocked, 'a blocked stream is sent events');
     const watched = this.watched.get(watcher);
     assert.ok(watched !== undefined && !watched.isGone, 'a watcher that is gone is sent events');
     assert.equal(revision, this.bench.checked.store.currentRevision, 'the revision of the header');
-    const { events } = decode(EventList, body, start, end)!;
+    const { events } = decode(EventList, body.bytes, batchHeadBytes, body.length)!;
     assert.ok(events.length > 0, 'a response without events');
+    assert.equal(events.length, batch.eventCount);
+    this.batches.add(batch);
+    assert.equal(batch.firstRevision, (events[0] as EventMessage).kv!.modRevision);
+    // The head of a response may be written there: the next watcher's must not find it.
+    body.bytes.fill(0xee, 0, batchHeadBytes);
     const expected = this.bench.history.filter((change) => watched.wants(change));
     for (const [i, event] of events.entries()) {
       const change: Change | undefined = expected[watched.givenCount + i];
@@ -180,7 +200,7 @@ export class RecordingStream implements WatchSink {
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
     const watched = this.watched.get(watcher)!;
-    assert.ok(!this.isBlocked && !watched.isGone, 'cancelled while blocked or gone');
+    assert.ok(!this.blocked && !watched.isGone, 'cancelled while blocked or gone');
     assert.equal(compactRevision, this.bench.checked.store.compactRevision);
     const given = this.bench.history.filter((change) => watched.wants(change))[watched.givenCount - 1];
     assert.ok((given?.main ?? 0) < compactRevision, 'cancelled by a compaction of what it was given');

@@ -5,8 +5,16 @@
 import { failpoint } from '../base/failpoint.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
-import { watchCopyBytesMax } from '../limits.ts';
-import type { Watcher, WatchSink } from '../mvcc/watcher.ts';
+import { batchHeadBytes, type EventBatch } from '../mvcc/event-batch.ts';
+import type { HandOutObserver } from '../mvcc/watch-hub.ts';
+import {
+  EventFilter,
+  Watcher,
+  type WatcherOptions,
+  WatcherState,
+  type WatchId,
+  type WatchSink,
+} from '../mvcc/watcher.ts';
 import { FilterType, type WatchCreateRequest, WatchRequest } from '../proto/etcdserverpb.ts';
 import { decode, type Message } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
@@ -14,10 +22,9 @@ import { Reader } from '../proto/wire.ts';
 import type { Member } from '../server/member.ts';
 import type { WatchMetrics } from '../telemetry/storage-metrics.ts';
 import { failMalformed } from './answer.ts';
-import { WatchResponseEncoder, watchIdField } from './watch-response.ts';
+import { noWatchId, WatchResponseEncoder } from './watch-response.ts';
 
-const INVALID_WATCH_ID = -1n;
-const FROM_FIRST_KEY = Buffer.from([0]);
+const FROM_FIRST_KEY = '\0';
 
 export interface WatchOptions {
   /** --max-request-bytes: where a fragmenting watcher's responses are cut. */
@@ -31,19 +38,47 @@ export interface WatchOptions {
 }
 
 export function registerWatch(router: Router, member: Member, options: WatchOptions): void {
+  member.parts.hub.observer = new SendLoopTimes(member.parts.nowMs, options.metrics);
   router.stream('etcdserverpb.Watch', 'Watch', 'bidi', new WatchHandler(member, options));
+}
+
+/** etcd's histograms of its send loop. Each response counts; those that are sent in one go share the time that they took. */
+class SendLoopTimes implements HandOutObserver {
+  private readonly nowMs: () => number;
+  private readonly metrics: WatchMetrics;
+  private lastMs = 0;
+
+  constructor(nowMs: () => number, metrics: WatchMetrics) {
+    this.nowMs = nowMs;
+    this.metrics = metrics;
+  }
+
+  begin(): void {
+    this.lastMs = this.nowMs();
+  }
+
+  sent(responseCount: number, eventCount: number): void {
+    const now = this.nowMs();
+    const seconds = (now - this.lastMs) / 1000 / responseCount;
+    this.lastMs = now;
+    this.metrics.sendLoop.observeMany(seconds, responseCount);
+    this.metrics.sendLoopPerEvent.observeMany(seconds / eventCount, responseCount);
+  }
 }
 
 class WatchHandler implements StreamHandler {
   private readonly member: Member;
   private readonly options: WatchOptions;
+  private readonly encoder: WatchResponseEncoder;
+
   constructor(member: Member, options: WatchOptions) {
     this.member = member;
     this.options = options;
+    this.encoder = new WatchResponseEncoder(member.parts.header);
   }
 
   open(call: ServerCall): void {
-    call.context = new WatchStream(this.member, this.options, call);
+    call.context = new WatchStream(this.member, this.options, this.encoder, call);
   }
 
   message(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -56,36 +91,41 @@ class WatchHandler implements StreamHandler {
   halfClose(): void {}
 }
 
-interface Watched {
-  readonly watcher: Watcher;
-  /** Its id as a response carries it. */
-  readonly idField: Buffer;
+class StreamWatcher extends Watcher {
   readonly fragment: boolean;
   readonly progressNotify: boolean;
-  /** No event since the last progress tick: a notification is due at the next. */
-  isQuiet: boolean;
+  /** No event since the last progress tick: a notification is due at the next. One that is created between two ticks waits for
+   * the second: etcd marks it due at once. */
+  isQuiet = true;
+
+  constructor(stream: WatchStream, options: WatcherOptions, fragment: boolean, progressNotify: boolean) {
+    super(stream, options);
+    this.fragment = fragment;
+    this.progressNotify = progressNotify;
+  }
 }
 
 class WatchStream implements WatchSink {
   isBlocked = false;
   private readonly member: Member;
   private readonly options: WatchOptions;
-  private readonly call: ServerCall;
   private readonly encoder: WatchResponseEncoder;
-  private readonly watched = new Map<bigint, Watched>();
-  private nextId = 0n;
+  private readonly call: ServerCall;
+  private readonly watchers = new Map<WatchId, StreamWatcher>();
+  private nextId = 0;
   private progressTimerOn = false;
   private isOpen = true;
 
-  constructor(member: Member, options: WatchOptions, call: ServerCall) {
+  constructor(member: Member, options: WatchOptions, encoder: WatchResponseEncoder, call: ServerCall) {
     this.member = member;
     this.options = options;
+    this.encoder = encoder;
     this.call = call;
-    this.encoder = new WatchResponseEncoder(member.parts.header);
     options.counters.streams++;
     call.onCancel = () => this.close();
     call.onDrain = () => {
       this.isBlocked = false;
+      this.member.parts.hub.resume(this);
       this.member.wake();
     };
   }
@@ -94,13 +134,13 @@ class WatchStream implements WatchSink {
     if (!this.isOpen) return;
     this.isOpen = false;
     this.options.counters.streams--;
-    for (const { watcher } of this.watched.values()) this.member.parts.hub.remove(watcher);
-    this.watched.clear();
+    for (const watcher of this.watchers.values()) this.member.parts.hub.remove(watcher);
+    this.watchers.clear();
   }
 
   request(request: Message<typeof WatchRequest>): void {
     if (request.progressRequest !== undefined) this.progressAll();
-    else if (request.cancelRequest !== undefined) this.cancel(request.cancelRequest.watchId);
+    else if (request.cancelRequest !== undefined) this.cancel(watchIdOf(request.cancelRequest.watchId));
     else if (request.createRequest !== undefined) this.create(request.createRequest);
   }
 
@@ -109,61 +149,54 @@ class WatchStream implements WatchSink {
   }
 
   private create(request: Message<typeof WatchCreateRequest>): void {
-    const { hub } = this.member.parts;
-    const key = request.key.length === 0 ? FROM_FIRST_KEY : Buffer.from(request.key);
+    const key = request.key.length === 0 ? FROM_FIRST_KEY : request.key.toString('latin1');
     const isToLast = request.rangeEnd.length === 1 && request.rangeEnd[0] === 0;
-    const end = isToLast ? null : Buffer.from(request.rangeEnd);
-    if (request.startRevision < 0) {
+    const end = isToLast ? null : request.rangeEnd.toString('latin1');
+    const { startRevision } = request;
+    if (startRevision < 0) {
       this.refuse(etcdErrors.compacted.message);
       return;
     }
-    if (end !== null && end.length > 0 && key.compare(end) >= 0) {
+    if (end !== null && end !== '' && key >= end) {
       this.refuse('mvcc: watcher range is empty');
       return;
     }
-    if (request.watchId !== 0n && this.watched.has(request.watchId)) {
+    const asked = watchIdOf(request.watchId);
+    if (asked !== 0 && this.watchers.has(asked)) {
       this.refuse('mvcc: duplicate watch ID provided on the WatchStream');
       return;
     }
-    const id = request.watchId === 0n ? this.chooseId() : request.watchId;
+    const id = asked === 0 ? this.chooseId() : asked;
     this.sendControl(id, true, false, 0, '');
-    const watcher = hub.add(this, {
-      id,
-      key,
-      end,
-      startRevision: request.startRevision,
-      noPut: request.filters.includes(FilterType.noPut),
-      noDelete: request.filters.includes(FilterType.noDelete),
-      prevKv: request.prevKv,
-    });
-    const { fragment, progressNotify } = request;
-    // A watcher created between two ticks waits for the second: etcd marks it due at once.
-    const watched = { watcher, idField: watchIdField(id), fragment, progressNotify, isQuiet: true };
-    watcher.attachment = watched;
-    this.watched.set(id, watched);
-    if (progressNotify) this.startProgressTimer();
-    this.member.wake();
+    // A client that does not read its answers may have been cut off by this one.
+    if (!this.isOpen) return;
+    const options = { id, key, end, startRevision, filter: filterOf(request) };
+    const watcher = new StreamWatcher(this, options, request.fragment, request.progressNotify);
+    this.watchers.set(id, watcher);
+    this.member.parts.hub.add(watcher);
+    if (request.progressNotify) this.startProgressTimer();
+    if (watcher.state === WatcherState.unsynced) this.member.wake();
   }
 
-  private chooseId(): bigint {
-    while (this.watched.has(this.nextId)) this.nextId++;
+  private chooseId(): number {
+    while (this.watchers.has(this.nextId)) this.nextId++;
     return this.nextId++;
   }
 
   private refuse(reason: string): void {
-    this.sendControl(INVALID_WATCH_ID, true, true, 0, reason);
+    this.sendControl(noWatchId, true, true, 0, reason);
   }
 
-  private cancel(id: bigint): void {
-    const watched = this.watched.get(id);
-    if (watched === undefined) return;
+  private cancel(id: WatchId): void {
+    const watcher = this.watchers.get(id);
+    if (watcher === undefined) return;
     this.member.parts.hub.flush();
-    this.watched.delete(id);
-    this.member.parts.hub.remove(watched.watcher);
+    this.watchers.delete(id);
+    this.member.parts.hub.remove(watcher);
     this.sendControl(id, false, true, 0, '');
   }
 
-  private sendControl(id: bigint, created: boolean, canceled: boolean, compactRevision: number, reason: string): void {
+  private sendControl(id: WatchId, created: boolean, canceled: boolean, compactRevision: number, reason: string): void {
     const bytes = this.encoder.control(this.revision, id, created, canceled, compactRevision, reason);
     const startMs = this.member.parts.nowMs();
     if (!this.call.send(bytes, 0, bytes.length)) this.isBlocked = true;
@@ -176,9 +209,9 @@ class WatchStream implements WatchSink {
   private progressAll(): void {
     const { hub } = this.member.parts;
     hub.flush();
-    if (this.isBlocked || this.watched.size === 0) return;
-    for (const { watcher } of this.watched.values()) if (!hub.isSynced(watcher)) return;
-    this.sendControl(INVALID_WATCH_ID, false, false, 0, '');
+    if (this.isBlocked || this.watchers.size === 0) return;
+    for (const watcher of this.watchers.values()) if (!hub.isSynced(watcher)) return;
+    this.sendControl(noWatchId, false, false, 0, '');
   }
 
   private startProgressTimer(): void {
@@ -196,13 +229,13 @@ class WatchStream implements WatchSink {
     hub.flush();
     const startMs = this.member.parts.nowMs();
     let wantsTimer = false;
-    for (const [id, watched] of this.watched) {
-      if (!watched.progressNotify) continue;
+    for (const watcher of this.watchers.values()) {
+      if (!watcher.progressNotify) continue;
       wantsTimer = true;
-      if (watched.isQuiet && !this.isBlocked && hub.isSynced(watched.watcher)) {
-        this.sendControl(id, false, false, 0, '');
+      if (watcher.isQuiet && !this.isBlocked && hub.isSynced(watcher)) {
+        this.sendControl(watcher.id, false, false, 0, '');
       }
-      watched.isQuiet = true;
+      watcher.isQuiet = true;
     }
     this.options.metrics.sendLoopProgress.observe((this.member.parts.nowMs() - startMs) / 1000);
     if (wantsTimer) this.startProgressTimer();
@@ -210,57 +243,39 @@ class WatchStream implements WatchSink {
 
   // --- WatchSink ---
 
-  sendEvents(watcher: Watcher, revision: number, body: Buffer, start: number, end: number, eventCount: number): void {
+  sendEvents(watcher: Watcher, batch: EventBatch): void {
     failpoint('beforeSendWatchResponse');
-    const startMs = this.member.parts.nowMs();
-    this.sendResponse(watcher, revision, body, start, end);
-    const seconds = (this.member.parts.nowMs() - startMs) / 1000;
-    this.options.metrics.sendLoop.observe(seconds);
-    this.options.metrics.sendLoopPerEvent.observe(seconds / eventCount);
+    const target = watcher as StreamWatcher;
+    target.isQuiet = false;
+    const { body } = batch;
+    if (target.fragment && batch.byteCount >= this.options.fragmentBytes) this.sendFragments(target, batch);
+    else if (!batch.isCopied) this.sendPart(target, batch, batchHeadBytes, body.length, false);
+    else if (!this.call.send(body.bytes, this.encoder.placeHead(batch, target.id), body.length)) this.isBlocked = true;
   }
 
-  private sendResponse(watcher: Watcher, revision: number, body: Buffer, start: number, end: number): void {
-    const watched = watcher.attachment as Watched;
-    watched.isQuiet = false;
-    if (watched.fragment && end - start >= this.options.fragmentBytes) {
-      this.sendFragments(watched, revision, body, start, end);
-      return;
-    }
-    if (end - start > watchCopyBytesMax) {
-      this.sendPart(watched, revision, body, start, end, false);
-      return;
-    }
-    const { bytes, length } = this.encoder.events(revision, watched.idField, body, start, end);
-    if (!this.call.send(bytes, 0, length)) this.isBlocked = true;
-  }
-
-  private sendPart(
-    watched: Watched,
-    revision: number,
-    body: Buffer,
-    start: number,
-    end: number,
-    hasMore: boolean,
-  ): void {
-    const head = this.encoder.eventsHead(revision, watched.idField, hasMore);
-    if (!this.call.sendParts([head, body.subarray(start, end)])) this.isBlocked = true;
+  /** The events in batch.body.bytes[start, end), by reference where the batch allows it. */
+  private sendPart(watcher: StreamWatcher, batch: EventBatch, start: number, end: number, hasMore: boolean): void {
+    const head = this.encoder.eventsHead(batch.revision, watcher.id, hasMore);
+    const events = batch.body.bytes.subarray(start, end);
+    if (!this.call.sendParts([head, batch.isCopied ? Buffer.from(events) : events])) this.isBlocked = true;
   }
 
   /** Splits between events, each part below the bound unless one event alone is above it. */
-  private sendFragments(watched: Watched, revision: number, body: Buffer, start: number, end: number): void {
+  private sendFragments(watcher: StreamWatcher, batch: EventBatch): void {
+    const { body } = batch;
     const reader = new Reader();
-    reader.reset(body, start, end);
-    let partStart = start;
-    let previousEnd = start;
+    reader.reset(body.bytes, batchHeadBytes, body.length);
+    let partStart = batchHeadBytes;
+    let previousEnd = partStart;
     while (reader.readTag()) {
       reader.readBytes();
       if (reader.bytesEnd - partStart >= this.options.fragmentBytes && previousEnd > partStart) {
-        this.sendPart(watched, revision, body, partStart, previousEnd, true);
+        this.sendPart(watcher, batch, partStart, previousEnd, true);
         partStart = previousEnd;
       }
       previousEnd = reader.bytesEnd;
     }
-    this.sendPart(watched, revision, body, partStart, end, false);
+    this.sendPart(watcher, batch, partStart, body.length, false);
   }
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
@@ -269,4 +284,15 @@ class WatchStream implements WatchSink {
     const bytes = this.encoder.control(0, watcher.id, false, true, compactRevision, '');
     if (!this.call.send(bytes, 0, bytes.length)) this.isBlocked = true;
   }
+}
+
+function watchIdOf(id: bigint): WatchId {
+  return id >= 0n && id <= Number.MAX_SAFE_INTEGER ? Number(id) : id;
+}
+
+function filterOf(request: Message<typeof WatchCreateRequest>): number {
+  let filter: number = request.prevKv ? EventFilter.prevKv : EventFilter.none;
+  if (request.filters.includes(FilterType.noPut)) filter |= EventFilter.noPut;
+  if (request.filters.includes(FilterType.noDelete)) filter |= EventFilter.noDelete;
+  return filter;
 }
