@@ -106,6 +106,7 @@ export interface GrpcLimits {
   readonly drainPingMs: number;
   readonly sniffTimeoutMs: number;
   readonly connectionsMax: number;
+  readonly listenBacklog: number;
 }
 export const grpcLimits: GrpcLimits = {
   /** Window beyond the default that may be granted at once to messages of a connection that did not fit in it. */
@@ -124,7 +125,20 @@ export const grpcLimits: GrpcLimits = {
   sniffTimeoutMs: 120_000,
   /** Connections of one listener; beyond, new ones are closed at once. Below the usual limit of 65,536 open files. */
   connectionsMax: 60_000,
+  /** Connections that the kernel holds while the loop is busy: as many as it allows (somaxconn cuts it), as Go asks for. */
+  listenBacklog: 65_535,
 };
+
+// --- proto ---
+/** Groups in a group: where Go's decoder stops. They are skipped without recursion. */
+export const wireGroupsNestedMax = 10_001;
+/** Messages in a message: where Go's decoder stops. */
+export const messagesNestedMax = 10_000;
+/**
+ * Of those, how many of a Txn are read: two a level, so 300 Txns in a Txn. Reading, checking and applying one recurse; the stack
+ * takes some thousands. Must let through what the default of --max-txn-ops (128) does, which bounds the nesting too.
+ */
+export const txnMessagesNestedMax = 600;
 
 // --- raft ---
 /** Readies whose writes are in flight and told apart. Beyond it they are acknowledged together: a stalled disk costs no memory. */
@@ -152,6 +166,12 @@ export const walBufferBytesKeep: number = 16 << 20;
 
 /** Data of one entry: its length shares 32 bits with the entry's type. */
 export const walEntryBytesMax = 0x3fffffff;
+
+/** Free space, in segments, below which no segment is prepared: a small disk is for data first. */
+export const walSpareFreeSegmentsMin = 2;
+
+/** How often a segment's growth brings another try to prepare the next one: at most half of these come. */
+export const walSpareTriesMax = 8;
 
 /** Requests between the core and the WAL thread; one write and a few removals can be under way. */
 export const walRequestsMax = 64;
@@ -194,12 +214,34 @@ export const lmdbShortBytesMax: number = 1024 * 1024;
 export const lmdbKeyBytesMax = 4026;
 /** The map is address space, reserved once because growing it would stop every thread: far above any sensible quota. */
 export const lmdbMapBytes: number = 1024 * 1024 * 1024 * 1024;
+/** How the map is seen (io/lmdb-map.ts). Tests shrink it. */
+export interface LmdbWindows {
+  readonly bytes: number;
+  readonly overlapBytes: number;
+}
+export const lmdbWindows: LmdbWindows = {
+  /** Seen through one buffer; a power of two, far below 2^31, so that offsets stay small integers. V8 counts a window as memory
+   * outside of its heap, and collects when one is made. */
+  bytes: 256 * 1024 * 1024,
+  /** What a window has of the next one: a value larger than that is copied where it crosses the end of a window. */
+  overlapBytes: 16 * 1024 * 1024,
+};
+/** Levels of a tree: LMDB's own bound (CURSOR_STACK). */
+export const lmdbLevelsMax = 32;
 /** Free space that a new database needs: two meta pages, a few tables, and the lock file, with room to spare. */
 export const lmdbOpenFreeBytesMin: number = 256 * 1024;
+/** Disk space that a defragmentation leaves beside its copy, for what is written meanwhile: two segments of the log. */
+export const defragSpareBytes: number = 128 * 1024 * 1024;
 /** Named tables: etcd's ten buckets, ours, and room for buckets of newer versions in a restored snapshot. */
 export const lmdbTablesMax = 32;
-/** Read transactions at once: core, flusher, snapshots and hashes in flight; LMDB's default is 126. */
+/** Read transactions at once that LMDB's lock file has room for; LMDB's default is 126. */
 export const lmdbReadersMax = 64;
+/** Those that the server needs at most: core and flusher, the view of a job (a hash, a defragmentation), and of each snapshot its
+ * thread's and the pinned one; each twice, since a view that has ended keeps its place until it is used again. */
+export const lmdbReadersOfServer: number = 2 * (3 + 2 * 4);
+
+/** Rows that a scan looks up together: with 16 most of the waiting for memory overlaps, more gains nothing and may be read in vain. */
+export const rowsAheadMax = 16;
 
 /** The memtable and its flusher (backend/). Tests shrink them at random. */
 export interface BackendLimits {
@@ -213,7 +255,6 @@ export interface BackendLimits {
   readonly mergeSliceKeys: number;
   readonly mergeStepKeys: number;
   readonly indexLagEntriesMax: number;
-  readonly defragLagEntriesMax: number;
   readonly mergeIdleTicks: number;
   readonly compactSliceRows: number;
   readonly compactCollectRows: number;
@@ -228,6 +269,8 @@ export interface BackendLimits {
   readonly backlogBytesMax: number;
   readonly snapshotChunksInFlight: number;
   readonly defragCatchUpRows: number;
+  readonly defragLastRoundRows: number;
+  readonly defragRoundsMax: number;
 }
 export const backendLimits: BackendLimits = {
   /** Rows of 300 B: 14,000, a little more than a batch, so that few slabs are in use at any time. */
@@ -244,17 +287,15 @@ export const backendLimits: BackendLimits = {
   /** Entries of a block of `garbage` (24 B each): two blocks share a page, none overflows. */
   garbageBlockEntries: 160,
   /** Changed keys after which the index delta is merged: below 100,000 a merge costs twice as much a key. The restart
-   * reads what is not merged, at 2 us a row: this many while being merged and as many that came meanwhile. */
+   * reads what is not merged: this many while being merged and as many that came meanwhile. */
   mergeEntries: 100_000,
   /** Keys of one commit's part of a merge: 10,000 random leaf pages are at most 80 MB; measured 30 to 60 ms. */
   mergeSliceKeys: 10_000,
   /** Keys between two looks at the clock inside of that. */
   mergeStepKeys: 1_000,
-  /** Changes that wait for a merge while another is under way: above it proposals are refused, since memory grows by 100 B
-   * and the next start by 2 us for each. */
-  indexLagEntriesMax: 300_000,
-  /** The same while a defragmentation holds merges: ten seconds of the heaviest load, some 200 MB. */
-  defragLagEntriesMax: 2_000_000,
+  /** Changes that the index tables lack: above it proposals wait, since each takes 100 B of memory and the next start 1.5 us. A start
+   * meets up to twice as many, half of which it only passes over: those that an unfinished merge has brought. */
+  indexLagEntriesMax: 250_000,
   /** Ticks (of --backend-batch-interval) without a write after which a small delta is merged: a restart scans nothing. */
   mergeIdleTicks: 50,
   /** Rows of one compaction slice: deletes of random rows touch a page each, as merges do. */
@@ -275,12 +316,17 @@ export const backendLimits: BackendLimits = {
   jobLagBytes: 25_165_824,
   /** Longest time that jobs take between two commits: it adds to the latency of what waits for a flush. */
   jobStepMs: 60,
-  /** Unflushed bytes at which proposals are refused with "too many requests": a second or two of the fastest load. */
-  backlogBytesMax: 268_435_456,
+  /** Unflushed bytes at which proposals wait: some three seconds of the fastest load. A start replays them from the log, 1 s. */
+  backlogBytesMax: 100_663_296,
   /** Chunks of a snapshot on their way to the core: keeps the reader busy while one is sent; a slow client stops it. */
   snapshotChunksInFlight: 16,
   /** Rows that a defragmented copy may lack when the flusher stops to copy the rest: about 50 ms. */
   defragCatchUpRows: 20_000,
+  /** Rows of a round of catching up after which no merge of the index begins any more until the swap: half of what the delta may hold,
+   * so that the last rounds end before proposals have to wait. */
+  defragLastRoundRows: 125_000,
+  /** Rounds after which it is so in any case: with each having less than the one before, more means that it does not gain. */
+  defragRoundsMax: 10,
 };
 
 /** The key index (backend/index-*.ts). The numbers that shape the disk's content may change at any time: readers take any. */
@@ -302,8 +348,9 @@ export const indexLimits: IndexLimits = {
   diskKeyBytes: 3_900,
   /** Ids in a block of the delta's order: an insert moves half of them on average (1 KiB: 30 ns). */
   orderBlockIds: 512,
-  /** Room of a new delta: above the entries at which a merge starts, so that it grows (copying) only when the flusher lags. */
-  deltaEntries: 262_144,
+  /** Room of a new delta: above indexLagEntriesMax and what one turn may still apply, since growing copies all of it, 100 ms at
+   * this size. Memory is taken as it is used, but for the hash table (8 MB). */
+  deltaEntries: 524_288,
   /** Key bytes of a delta are allocated in such steps; a longer key gets a slab of its own. */
   keySlabBytes: 1_048_576,
   /** Live keys of a counted block: both edges of a range are counted natively, at 50 ns a key. 4,096 took 0.32 ms a count. */
@@ -318,17 +365,56 @@ export const indexLimits: IndexLimits = {
   lifeEvents: 262_144,
   /** ... and the bytes of their keys. */
   lifeBytes: 16_777_216,
-  /** Deleted keys read ahead by a scan at an older revision. */
+  /** Deleted keys that a scan at an older revision reads ahead at once, at most. */
   deadPageEntries: 256,
 };
 
 // --- mvcc ---
 
+/** What a read does in one turn of the event loop before the others have theirs; it goes on in the next one. */
+export interface ReadSlice {
+  readonly keys: number;
+  readonly bytes: number;
+  readonly countKeys: number;
+}
+export const readSlice: ReadSlice = {
+  /** Keys with their values: 1.3 to 2.8 us each. Above any page that Kubernetes asks for, so that those take one turn. */
+  keys: 1_000,
+  /** Bytes of values: large ones cost their copy, 0.3 ms. */
+  bytes: 1024 * 1024,
+  /** Keys or rows that a count looks at: 0.5 to 1.5 us each. */
+  countKeys: 2_000,
+};
+/** In one turn, whatever it takes: inside an apply, and for what is bounded already. */
+export const wholeRead: ReadSlice = { keys: Infinity, bytes: Infinity, countKeys: Infinity };
+
+/** Keys of a range (of 1 KiB at most on average) that a delete reads ahead of its deletes. */
+export const liveKeysRead = 1_000;
+
+/** What is remembered of paged listings. */
+export interface PageRemainderLimits {
+  readonly entriesMax: number;
+  readonly keyBytesMax: number;
+}
+export const pageRemainderLimits: PageRemainderLimits = {
+  /** A listing needs one at a time: far more listings than a cluster has at once. With keys of 100 B some 1.5 MB. */
+  entriesMax: 4_096,
+  /** ... and the bytes of their keys, one of which may take a quarter. */
+  keyBytesMax: 1024 * 1024,
+};
+
 /** Encoded events gathered before they are handed out within a turn: a turn may apply thousands of large puts. */
 export const watchGroupBodyBytesMax: number = 1024 * 1024;
+/** Events up to this size are copied into each watcher's answer; larger ones are shared by reference until they are sent. */
+export const watchCopyBytesMax: number = 16 * 1024;
+/** Batches of events kept for reuse: as many groups get events in one turn of a busy cluster. */
+export const watchBatchesKept = 256;
 /** Watchers that share one catch-up slice (etcd's number). */
 export const watchCatchUpWatchersMax = 512;
-/** Rows read by one catch-up slice: about 3 ms, so that catching up delays nobody else's turn. */
+/** Watchers looked at to find them: 50 us. */
+export const watchCatchUpSeenMax = 2048;
+/** Rows read by one catch-up slice: about 3 ms, so that catching up delays nobody else's turn. More only when less would not gain
+ * on the writers (mvcc/watch-hub.ts). */
 export const watchCatchUpRows = 1000;
 
 // --- lease ---
@@ -348,6 +434,11 @@ export const leaseCheckpointsMax = 1000;
 
 // --- apply ---
 
+/**
+ * The answer of a Txn or a delete with previous values: it is built in one turn, in an apply, and is one buffer. Beyond it the
+ * writes are applied and the answer is the error that a message too large for gRPC has.
+ */
+export const applyAnswerBytesMax: number = 128 * 1024 * 1024;
 /** A response's buffer that grew beyond this is given back after its answer: most answers are small, a list may be hundreds of MB. */
 export const applyBodyBytesKept: number = 4 * 1024 * 1024;
 
@@ -361,6 +452,10 @@ export const unsyncedBytesMax: number = 64 * 1024 * 1024;
 export const overlapProposalsMin = 32;
 /** Committed but unapplied entries beyond which proposals are refused (etcd's maxGapBetweenApplyAndCommitIndex). */
 export const applyGapMax = 5000;
+/** Entries of a turn while a member catches up with its log: 5 us each, so that the flusher is heard in between. */
+export const applyTurnEntries = 5000;
+/** Committed entries that raft hands out before those handed out are applied. */
+export const applyHandedOutBytesMax: number = 4 * 1024 * 1024;
 /** A request's time-out beside two election timeouts (etcd's ReqTimeout). */
 export const requestTimeoutBaseMs = 5000;
 /** Entries that the log in memory may exceed --snapshot-catchup-entries by before it is cut: cutting copies the rest. */
@@ -378,12 +473,38 @@ export const readCatchUpMs = 1000;
 
 // --- rpc ---
 
+/** Ranges that take more than a turn (rpc/big-reads.ts). */
+export interface BigReadLimits {
+  readonly slice: ReadSlice;
+  readonly answerBytesMax: number;
+  readonly assembledBytesMax: number;
+  readonly sendingBytesMax: number;
+  readonly connectionReadsMax: number;
+}
+export const bigReadLimits: BigReadLimits = {
+  slice: readSlice,
+  /** An answer with its header: what etcd's server sends and its Go client takes (MaxInt32). */
+  answerBytesMax: 2 ** 31 - 1,
+  /** Held by answers that are being read, all together; beyond it only the oldest goes on. Ten lists of everything in a cluster. */
+  assembledBytesMax: 1024 * 1024 * 1024,
+  /** Complete answers that a connection has not taken, beyond which its other big reads wait. */
+  sendingBytesMax: 256 * 1024 * 1024,
+  /** Big reads of a connection under way: each holds a slice at least, in the end in the connection. */
+  connectionReadsMax: 32,
+};
+
+/** Election timeouts without a leader after which streams that want one end (etcd's number): a normal election is none of them. */
+export const leaderlessChecksMax = 3;
 /** Keys in a RangeStream's first chunk (etcd's number): the first keys arrive at once. */
 export const rangeStreamChunkKeysFirst = 10;
-/** Events up to this size are copied into each watcher's answer; larger ones are shared by reference until they are sent. */
-export const watchCopyBytesMax: number = 16 * 1024;
+/** A RangeStream's chunks grow towards this, or --max-request-bytes if that is less: from 64 KiB to 1.5 MiB the CPU a key is the same,
+ * memory is not. */
+export const rangeStreamChunkBytesMax: number = 256 * 1024;
 /** Snapshot streams at once: each has a thread and pins the database's pages for as long as its client takes. */
 export const snapshotStreamsMax = 4;
+/** A snapshot's client must take some of what waits for it (48 KiB) within this. Meanwhile no page that its state needs is used again:
+ * under 10,000 puts of 1 KB a second this is a database larger by 1.2 GB, and a disk that stalls for longer is broken. */
+export const snapshotStallMs = 120_000;
 /** A blob of the Snapshot stream (etcd's number). */
 export const snapshotBlobBytes: number = 32 * 1024;
 
@@ -431,6 +552,8 @@ export const clientKeepAliveMsMin = 10_000;
 
 // --- relations ---
 assert(true, 'placeholder');
+assert(lmdbReadersOfServer >= 2 * (3 + 2 * snapshotStreamsMax), 'each snapshot has its readers');
+assert(lmdbReadersOfServer < lmdbReadersMax, 'LMDB has a reader for everybody');
 assert(0x100000000 % walRequestsMax === 0, 'slots of the WAL thread survive the wrap of 32-bit sequences');
 assert(walRemovalsMax + 2 < walRequestsMax, 'the WAL thread has room for a write and the removals');
 assert(walBufferBytes <= walBufferBytesKeep && walBufferBytesKeep <= walRecordBytesMax, 'WAL buffers grow to a record');
@@ -441,4 +564,9 @@ assert(http2Limits.streamLowWaterBytes < http2Limits.streamHighWaterBytes, 'a st
 assert(http2Limits.pendingRefuseBytes < http2Limits.pendingCloseBytes, 'streams are refused before it is closed');
 assert(http2Limits.sendQuantumBytes <= http2Limits.outputChunkBytes, 'a frame fits in an output chunk');
 assert(http2Limits.frameBytesMax <= http2Limits.headerBlockBytesMax, 'a header block may fill a frame');
+assert(
+  2 * bigReadLimits.connectionReadsMax * readSlice.bytes <= http2Limits.pendingRefuseBytes,
+  'answers that are being sent leave room for calls',
+);
+assert(2 * applyAnswerBytesMax <= http2Limits.pendingCloseBytes, 'an answer of a Txn leaves room for others');
 assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

@@ -2,12 +2,13 @@
 // no-space alarm, quota (which only marks the answer), then the request itself. A pure function of the entry and the replicated
 // state, apart from the quota's mark: every member that applies the same entries holds the same state.
 //
-// The answer's body (every field of the response after its header) is written into `body`, which the next apply reuses.
+// The answer's body (every field of the response after its header) is written into `body`, which the next apply reuses. The effect
+// does not depend on the answer: it is bounded, and where nobody waits for it (a follower, a start) little of it is built.
 
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { Lessor } from '../lease/lessor.ts';
-import { applyBodyBytesKept } from '../limits.ts';
+import { applyAnswerBytesMax, applyBodyBytesKept } from '../limits.ts';
 import type { Cluster } from '../membership/cluster.ts';
 import type { Store } from '../mvcc/store.ts';
 import {
@@ -42,12 +43,14 @@ export interface ApplierOptions {
   readonly quotaBytes: number;
   /** Starts the deletes of a compaction that was accepted. */
   readonly onCompact: (revision: number) => void;
+  /** applyAnswerBytesMax, but for tests. */
+  readonly answerBytesMax?: number;
 }
 
 export class Applier {
   /** The last answer: null or why the request failed, its body and the revision of its header. */
   error: EtcdError | null = null;
-  readonly body: ByteWriter = new ByteWriter();
+  readonly body: ByteWriter;
   revision = 0;
   /** Set when the last request succeeded but crossed the quota: the no-space alarm has to be proposed. */
   crossedQuota = false;
@@ -60,14 +63,24 @@ export class Applier {
 
   constructor(options: ApplierOptions) {
     this.options = options;
+    this.body = this.newBody();
     this.txns = new TxnRunner(options.store, options.lessor);
   }
 
-  /** Applies one request of an entry. Afterwards `error`, `body`, `revision` and `crossedQuota` are its answer. */
-  apply(request: InternalRequest, buffer: Buffer): void {
+  /** A buffer for an answer with the bound that this one's have: full afterwards, if that was not enough. */
+  newBody(): ByteWriter {
+    return new ByteWriter(65536, this.options.answerBytesMax ?? applyAnswerBytesMax);
+  }
+
+  /**
+   * Applies one request of an entry. Afterwards `error`, `body`, `revision` and `crossedQuota` are its answer, if it `isAwaited`; a
+   * body that is full lacks something.
+   */
+  apply(request: InternalRequest, buffer: Buffer, isAwaited = true): void {
     this.error = null;
     this.crossedQuota = false;
     this.body.release(applyBodyBytesKept);
+    this.body.full = !isAwaited;
     this.revision = this.options.store.currentRevision;
     const { field, start, end } = request;
     switch (field) {
@@ -198,7 +211,9 @@ export class Applier {
 
   private range(buffer: Buffer, start: number, end: number): void {
     assert(this.rangeRequest.parse(buffer, start, end), 'a committed range does not parse');
-    this.error = this.isCorrupt ? etcdErrors.corrupt : this.options.store.range(this.rangeRequest, this.body);
+    const { store } = this.options;
+    if (this.isCorrupt) this.error = etcdErrors.corrupt;
+    else if (!this.body.full) this.error = store.range(this.rangeRequest, this.body);
   }
 
   private compact(revision: number): void {
@@ -244,7 +259,7 @@ export class Applier {
     store.begin();
     for (const key of lessor.sortedKeys(lease)) {
       store.noteDelete();
-      store.deleteKey(key);
+      store.deleteKey(key, 0, key.length);
     }
     store.end();
     this.revision = store.currentRevision;

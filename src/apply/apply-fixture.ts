@@ -48,7 +48,7 @@ export class ApplyBench {
   backendBytes = 0;
   private readonly request = new InternalRequest();
 
-  constructor(quotaBytes: number = Infinity) {
+  constructor(quotaBytes: number = Infinity, answerBytesMax?: number) {
     const { buckets } = this;
     this.lessor = new Lessor({
       nowMs: () => 0,
@@ -74,17 +74,29 @@ export class ApplyBench {
         this.compactions.push(revision);
         this.storage.compact(revision);
       },
+      ...(answerBytesMax === undefined ? {} : { answerBytesMax }),
     });
   }
 
-  apply(field: RequestField, message: Buffer): Applied {
+  apply(field: RequestField, message: Buffer, isAwaited = true): Applied {
     const entry = encodeInternalRequest(field, message, 0, message.length, 7, 42);
     if (!this.request.parse(entry, 0, entry.length)) throw new Error('an entry that was just encoded does not parse');
-    this.applier.apply(this.request, entry);
+    this.applier.apply(this.request, entry, isAwaited);
     // A request's bytes are gone after its apply.
     entry.fill(0xdd);
     const { error, revision, body } = this.applier;
     return { error, revision, body: Buffer.from(body.bytes.subarray(0, body.length)) };
+  }
+
+  /** Every row of every revision, and what else an apply changes or counts. */
+  dump(): unknown {
+    const rows: string[] = [];
+    this.storage.scanRows(0, Infinity, (main, sub, tombstone, buffer, start, end) => {
+      rows.push(`${main}.${sub}${tombstone ? 't' : ''} ${buffer.toString('latin1', start, end)}`);
+      return true;
+    });
+    const leases = this.lessor.sorted().map(({ id, keys }) => [id, [...keys].sort()]);
+    return { rows, leases, counters: { ...this.store.counters }, revision: this.store.currentRevision };
   }
 }
 

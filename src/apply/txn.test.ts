@@ -110,8 +110,8 @@ class Generator {
   }
 }
 
-function openWithLeases(): ApplyBench {
-  const bench = new ApplyBench();
+function openWithLeases(answerBytesMax?: number): ApplyBench {
+  const bench = new ApplyBench(Infinity, answerBytesMax);
   for (const id of LEASES) bench.apply(RequestField.leaseGrant, encode(LeaseGrantRequest, { id, ttl: 60n }));
   return bench;
 }
@@ -175,6 +175,62 @@ test('random txns answer, change and fail as etcd would', () => {
     }
   }
   assert.ok(seen.answered > 2000 && seen.failed > 300 && seen.readOnly > 100, JSON.stringify(seen));
+});
+
+test('what a txn does is the same whether its answer is wanted or not, and has room or not', () => {
+  let full = 0;
+  for (let seed = 1; seed <= 30; seed++) {
+    const random = new SeededRandom(seed);
+    const bound = random.below(120);
+    const bench = openWithLeases();
+    const bounded = openWithLeases(bound);
+    const unheard = openWithLeases();
+    const history = new History();
+    const model = new TxnModel(history, (id) => LEASES.includes(id));
+    const generator = new Generator(random, history);
+    try {
+      for (let step = 0; step < 60; step++) {
+        const txn = generator.txn();
+        if (model.run(txn) === null) continue;
+        const bytes = encodeTxn(txn);
+        const applied = bench.apply(RequestField.txn, bytes);
+        const short = bounded.apply(RequestField.txn, bytes);
+        const silent = unheard.apply(RequestField.txn, bytes, false);
+        assert.ok(!bench.applier.body.full && unheard.applier.body.full);
+        assert.deepEqual([short.error, silent.error], [applied.error, applied.error]);
+        if (bounded.applier.body.full) {
+          full++;
+          // A length takes five bytes until it is known, and what is sorted is held with its value.
+          assert.ok(applied.body.length > bound - 60, 'an answer that has room is given up');
+          // Headers, counts and lengths are written all the same: some bytes an operation.
+          assert.ok(short.body.length < bound + 2000 && silent.body.length < 2000);
+        } else assert.deepEqual(short.body, applied.body);
+      }
+      assert.deepEqual(bounded.dump(), bench.dump());
+      assert.deepEqual(unheard.dump(), bench.dump());
+      assert.equal(bench.store.currentRevision, history.revision);
+    } catch (error) {
+      throw new Error(`seed ${seed}, bound ${bound}`, { cause: error });
+    }
+  }
+  assert.ok(full > 200, `only ${full} answers were too large`);
+});
+
+test('a txn of many ranges over large values: the answer stops at its bound, the put behind them is done', () => {
+  const bench = new ApplyBench(Infinity, 1_000_000);
+  for (const key of ['a', 'b', 'c', 'd']) answerOf(bench, { success: [put(key, 'x'.repeat(90_000))] });
+  const range = { range: { key: latin1('a'), rangeEnd: latin1('z') } };
+  const success = [...Array.from({ length: 120 }, () => range), put('written', 'yes', { prevKv: true })];
+  const { error, revision, body } = bench.apply(RequestField.txn, encodeTxn({ success }));
+  assert.deepEqual([error, revision, bench.applier.body.full], [null, 6, true]);
+  assert.ok(body.length < 1_010_000, `${body.length} bytes`);
+  assert.equal(bench.applier.body.bytesMax, 1_000_000);
+  // The next answer is whole again.
+  const answer = answerOf(bench, { success: [{ range: { key: latin1('written') } }] });
+  assert.equal((answer.responses[0] as { range: { count: number } }).range.count, 1);
+  const deleted = bench.apply(RequestField.txn, encodeTxn({ success: [{ delete: { ...range.range, prevKv: true } }] }));
+  assert.ok(!bench.applier.body.full, 'half of the bound');
+  assert.equal(plainAnswer(decodeTxnAnswer(deleted.body)!).responses.length, 1);
 });
 
 function put(key: string, value: string, more: Partial<NonNullable<OpInit['put']>> = {}): OpInit {

@@ -57,7 +57,10 @@ export class TxnRunner {
     this.leases = leases;
   }
 
-  /** Executes; appends TxnResponse's succeeded (2) and responses (3) to `out`. The caller brackets writes by begin() and end(). */
+  /**
+   * Executes; appends TxnResponse's succeeded (2) and responses (3) to `out`. The caller brackets writes by begin() and end(). The
+   * effect is the same whatever `out` takes: when it is full, before or on the way, nothing is read for it any more.
+   */
   run(txn: TxnRequest, out: ByteWriter): EtcdError | null {
     this.path = [];
     this.choose(txn);
@@ -82,14 +85,14 @@ export class TxnRunner {
       if (this.store.current(buffer, keyStart, keyEnd, this.row)) return this.holdsFor(compare, this.row);
       return this.holdsForAbsent(compare);
     }
-    const keys = this.store.liveKeys(buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd);
-    if (keys.length === 0) return this.holdsForAbsent(compare);
-    for (const key of keys) {
-      const found = this.store.current(key, 0, key.length, this.row);
-      assert(found, 'a live key of a compare has no KeyValue');
-      if (!this.holdsFor(compare, this.row)) return false;
-    }
-    return true;
+    let isEmpty = true;
+    let holds = true;
+    this.store.visitCurrent(buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd, (row) => {
+      isEmpty = false;
+      holds = this.holdsFor(compare, row);
+      return holds;
+    });
+    return isEmpty ? this.holdsForAbsent(compare) : holds;
   }
 
   private holdsFor(compare: Compare, row: RowRef): boolean {
@@ -144,8 +147,11 @@ export class TxnRunner {
     if (op instanceof RangeRequest) {
       const member = out.openMessage(0x0a);
       writeRevisionHeader(out, this.store.readRevision);
-      const error = this.store.range(op, out);
-      if (error !== null) return error;
+      if (out.full) this.store.noteRange();
+      else {
+        const error = this.store.range(op, out);
+        if (error !== null) return error;
+      }
       out.closeMessage(member);
     } else if (op instanceof PutRequest) {
       const member = out.openMessage(0x12);
@@ -171,14 +177,15 @@ export class TxnRunner {
   /** Puts (checked before); appends PutResponse's prev_kv (2). */
   put(put: PutRequest, out: ByteWriter): void {
     const { buffer, keyStart, keyEnd } = put;
-    if (!readsPrevious(put)) {
+    const keepsOld = put.ignoreValue || put.ignoreLease;
+    if (!keepsOld && (!put.prevKv || out.full)) {
       this.store.put(buffer, keyStart, keyEnd, buffer, put.valueStart, put.valueEnd, put.leaseHigh, put.leaseLow);
       return;
     }
     const row = this.row;
     const hadKey = this.store.current(buffer, keyStart, keyEnd, row);
-    if (hadKey && put.prevKv) out.bytesField(0x12, row.buffer, row.start, row.end);
-    if (!put.ignoreValue && !put.ignoreLease) {
+    if (hadKey && put.prevKv && out.room(row.end - row.start)) out.bytesField(0x12, row.buffer, row.start, row.end);
+    if (!keepsOld) {
       this.store.put(buffer, keyStart, keyEnd, buffer, put.valueStart, put.valueEnd, put.leaseHigh, put.leaseLow);
       return;
     }
@@ -200,20 +207,25 @@ export class TxnRunner {
     const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd } = request;
     if (request.prevKv) this.store.noteRange();
     this.store.noteDelete();
-    const keys = this.store.liveKeys(buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd);
+    const { store, row } = this;
+    const count = store.openLiveKeys(buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd);
     if (withHeader) {
-      const changes = keys.length > 0 || this.store.changes.length > 0;
-      writeRevisionHeader(out, this.store.currentRevision + (changes ? 1 : 0));
+      const changes = count > 0 || store.changes.length > 0;
+      writeRevisionHeader(out, store.currentRevision + (changes ? 1 : 0));
     }
-    out.varintField(0x10, keys.length);
-    for (const key of keys) {
-      if (request.prevKv) {
-        const found = this.store.current(key, 0, key.length, this.row);
+    out.varintField(0x10, count);
+    const keys = store.liveKeys;
+    let deleted = 0;
+    while (keys.next()) {
+      if (request.prevKv && !out.full) {
+        const found = store.current(keys.buffer, keys.start, keys.end, row);
         assert(found, 'a key to delete has no KeyValue');
-        out.bytesField(0x1a, this.row.buffer, this.row.start, this.row.end);
+        if (out.room(row.end - row.start)) out.bytesField(0x1a, row.buffer, row.start, row.end);
       }
-      this.store.deleteKey(key);
+      store.deleteKey(keys.buffer, keys.start, keys.end);
+      deleted++;
     }
+    assert(deleted === count, 'a delete deletes another number of keys than there were');
   }
 }
 

@@ -219,11 +219,42 @@ test('a crash after any step of flush, merge and compaction', () => {
     while (done < steps && engine.port.step()) done++;
     const settled = done < steps;
     engine = engine.crashAndStart();
+    const interrupted = engine.backend.consistentIndex === log.length;
     const model = replay(engine, log, 0);
     settle(engine, model);
+    checkCompactionHashes(engine, model, log, interrupted);
     if (settled) return;
   }
 });
+
+/**
+ * After a compaction, the log's last entry, that a crash may have ended in its middle: HashKV is that of the rows, and the compaction's own hash is the right one
+ * or, as in etcd (issue 15919), there is none: what it is taken of is partly gone. The next compaction has its hash again.
+ */
+function checkCompactionHashes(engine: Engine, model: Model, log: readonly Operation[], interrupted: boolean): void {
+  const { backend } = engine;
+  for (const revision of [model.compactRevision, model.compactRevision + 1, model.revision]) {
+    let found: number | null = null;
+    backend.hashKv(revision, model.compactRevision, (hash) => {
+      found = hash;
+    });
+    engine.port.run();
+    assert.equal(found, model.hashKv(revision, model.compactRevision), `HashKV at ${revision}`);
+  }
+  const before = new Model();
+  for (const operation of log.slice(0, -1)) before.apply(operation);
+  const wanted = before.compactionHash(model.compactRevision);
+  assert.deepEqual(
+    engine.hashes.map(({ hash, compactRevision }) => [hash, compactRevision]),
+    interrupted ? [] : [[wanted, -1]],
+  );
+  const next = model.revision;
+  const wantedNext = model.compactionHash(next);
+  const previous = model.compactRevision;
+  applyTo(backend, { kind: 'compact', revision: next });
+  engine.port.run();
+  assert.deepEqual(engine.hashes.at(-1), { hash: wantedNext, revision: next, compactRevision: previous });
+}
 
 test('an engine whose flusher stands still says that it is overloaded, until it has caught up', () => {
   const engine = new Engine(new MemoryStore(), { ...backendLimits, backlogBytesMax: 10_000 });

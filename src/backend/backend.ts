@@ -14,15 +14,15 @@ import { failpoint } from '../base/failpoint.ts';
 import { FatalError } from '../base/fatal.ts';
 import type { Timer } from '../io/clock.ts';
 import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
-import type { ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
+import type { EntryVisitor, ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
 import { type BackendLimits, indexLimits } from '../limits.ts';
 import {
   type BucketName,
   encodeRevisionKey,
-  isTombstoneKey,
   MetaKey,
   revisionMain,
   revisionSub,
+  TOMBSTONE_KEY_BYTES,
   writeRevisionKey,
 } from '../snapshot/schema.ts';
 import {
@@ -34,19 +34,21 @@ import {
   effectiveLimits,
   silentObserver,
 } from './backend-options.ts';
+import { DatabaseSizes } from './database-sizes.ts';
 import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
-import { type FromFlusher, JobHash, type JobKind } from './messages.ts';
+import { Jobs } from './jobs.ts';
+import { hasLiveKeyAt, hasTombstoneAt, keepsKeyAt } from './keep-set.ts';
+import { type FromFlusher, JobHash } from './messages.ts';
 import { recoverIndex, recoverNumbers } from './recovery.ts';
+import { RowAhead } from './row-ahead.ts';
 import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
 import { SmallBuckets } from './small-buckets.ts';
 import { SnapshotReader, type SnapshotSink } from './snapshot-source.ts';
 
 export type { BackendObserver, BackendOptions, CompactionHash } from './backend-options.ts';
-
-type JobDone = (hash: number, durationMs: number, error: string) => void;
 
 export class Backend {
   readonly index: KeyIndex;
@@ -58,6 +60,8 @@ export class Backend {
   /** Rows that compactions have deleted since the start. */
   compactedRows = 0;
   defragsRunning = 0;
+  /** Rows that the index tables lacked at the start. */
+  readonly recoveredRows: number;
   private readonly options: BackendOptions;
   private readonly limits: BackendLimits;
   private readonly observer: BackendObserver;
@@ -67,6 +71,7 @@ export class Backend {
   private readonly rows: RowLog;
   private readonly buckets: SmallBuckets;
   private readonly keyTable: ReadTable;
+  private readonly rowAhead: RowAhead;
   private readonly stateTable: ReadTable;
   private readonly rowKey = Buffer.alloc(18);
   private readonly rowKey17: Buffer;
@@ -87,11 +92,12 @@ export class Backend {
   /** Something waits for the end of this apply to be flushed. */
   private flushSoon = false;
   private timer: Timer | null = null;
-  private allocatedBytes: number;
-  private freeBytes: number;
+  private readonly databaseSizes: DatabaseSizes;
+  /** Changes of the frozen delta that are not merged yet. */
+  private frozenLeft = 0;
+  private readonly roomWaiters: (() => void)[] = [];
   private readonly flushWaiters: { readonly position: number; readonly done: (error: Error | null) => void }[] = [];
-  private readonly jobs = new Map<number, JobDone>();
-  private nextJob = 1;
+  private readonly jobs: Jobs = new Jobs((job) => this.port.post({ kind: 'job', job }));
   private failure: FatalError | null = null;
   private closing: (() => void) | null = null;
   private closeSent = false;
@@ -102,16 +108,19 @@ export class Backend {
     const noSync = options.noSync === true;
     // A defragmentation that a crash ended before its rename.
     removeLmdb(defragPath(options.path));
-    const environment = new LmdbEnvironment({ path: options.path, noSync });
+    const environment = new LmdbEnvironment({ path: options.path, noSync, mapped: true });
     // All tables exist before the second thread looks: creating one is a commit.
     for (const name of TABLE_NAMES) environment.table(name);
     const limits = effectiveLimits(options);
     const failpoints = options.failpoints ?? null;
-    return new Backend(options, {
-      reader: environment,
-      port: new FlusherThread({ path: options.path, noSync, failpoints, limits }),
-      reopen: (path) => environment.reopen(path),
-    });
+    const port = new FlusherThread({ path: options.path, noSync, failpoints, limits });
+    try {
+      return new Backend(options, { reader: environment, port, reopen: (path) => environment.reopen(path) });
+    } catch (error) {
+      port.post({ kind: 'close' });
+      environment.close();
+      throw error;
+    }
   }
 
   constructor(options: BackendOptions, parts: BackendParts) {
@@ -129,7 +138,9 @@ export class Backend {
     this.reader.refresh();
     this.keyTable = this.reader.table('key');
     this.stateTable = this.reader.table('keelson');
+    this.rowAhead = new RowAhead(this.keyTable);
     this.index = new KeyIndex(this.reader, {
+      rowAhead: this.rowAhead,
       hashSeed: options.hashSeed ?? 0,
       limits: options.indexLimits ?? indexLimits,
     });
@@ -147,10 +158,8 @@ export class Backend {
     this.revision_ = recovered.currentRevision;
     this.compact_ = Math.max(recovered.scheduledCompactRevision, recovered.finishedCompactRevision);
     this.durableIndex = recovered.consistentIndex;
-    const sizes = this.reader.sizes();
-    this.allocatedBytes = sizes.allocatedBytes;
-    this.freeBytes = sizes.freeBytes;
-    recoverIndex(this.reader, this.index, recovered.indexedRevision);
+    this.databaseSizes = new DatabaseSizes(this.reader.sizes());
+    this.recoveredRows = recoverIndex(this.reader, this.index, recovered.indexedRevision);
     if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
       this.postCompaction(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
     }
@@ -258,13 +267,9 @@ export class Backend {
    * until the next read. False: there is no such row. Hot. */
   readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean {
     if (ordinal >= 0 && this.rows.read(main, sub, ordinal, out)) return true;
+    if (this.rowAhead.take(main, sub, out)) return true;
     writeRevisionKey(this.rowKey, 0, main, sub, false);
-    const value = this.keyTable.get(this.rowKey17);
-    if (value === undefined) return this.rows.find(main, sub, out);
-    out.buffer = value;
-    out.start = 0;
-    out.end = value.length;
-    return true;
+    return this.keyTable.find(this.rowKey17, out) || this.rows.find(main, sub, out);
   }
 
   /** All rows with fromMain <= main <= toMain in revision order. Those from tables are valid only inside of `visit`. */
@@ -279,11 +284,22 @@ export class Backend {
   /** False when `visit` stopped. */
   private scanTable(fromMain: number, toMain: number, visit: RowVisitor): boolean {
     let goOn = true;
-    this.keyTable.scan(encodeRevisionKey(fromMain, 0), encodeRevisionKey(toMain + 1, 0), (key, value) => {
-      goOn = visit(revisionMain(key), revisionSub(key), isTombstoneKey(key), value, 0, value.length);
+    const visitEntry: EntryVisitor = (key, keyStart, keyEnd, value, start, end) => {
+      const isTombstone = keyEnd - keyStart === TOMBSTONE_KEY_BYTES;
+      goOn = visit(revisionMain(key, keyStart), revisionSub(key, keyStart), isTombstone, value, start, end);
       return goOn;
-    });
+    };
+    this.keyTable.walk(encodeRevisionKey(fromMain, 0), encodeRevisionKey(toMain + 1, 0), visitEntry);
     return goOn;
+  }
+
+  /** A read as of `revision` goes on over several turns: until unpin() no compaction deletes what it needs. */
+  pin(revision: number): void {
+    this.jobs.gate.pin(revision);
+  }
+
+  unpin(revision: number): void {
+    this.jobs.gate.unpin(revision);
   }
 
   // --- flushing ---
@@ -308,17 +324,22 @@ export class Backend {
     return this.rows.backlogBytes;
   }
 
-  /** The flusher is behind its bounds: the server answers "too many requests" until it has caught up. */
+  /** The flusher is behind its bounds: whoever applies waits, by whenRoom(), until it has caught up. */
   isOverloaded(): boolean {
     if (this.rows.backlogBytes > this.limits.backlogBytesMax) return true;
-    const { indexLagEntriesMax, defragLagEntriesMax } = this.limits;
-    const entriesMax = this.defragsRunning > 0 ? defragLagEntriesMax : indexLagEntriesMax;
-    return this.mergesBegun > this.mergesDone && this.index.activeEntries > entriesMax;
+    return this.index.activeEntries + this.frozenLeft > this.limits.indexLagEntriesMax;
+  }
+
+  /** Calls back once, when isOverloaded() has become false. Not when the engine fails or is closed. */
+  whenRoom(done: () => void): void {
+    assert(this.isOverloaded(), 'backend: waiting for room that is there');
+    this.roomWaiters.push(done);
+    this.postFlush();
+    this.beginMerge();
   }
 
   sizes(): BackendSizes {
-    const totalBytes = this.allocatedBytes + this.rows.backlogBytes;
-    return { totalBytes, inUseBytes: totalBytes - this.freeBytes };
+    return this.databaseSizes.of(this.rows.backlogBytes);
   }
 
   private postFlush(): void {
@@ -337,6 +358,7 @@ export class Backend {
     this.postFlush();
     const delta = this.index.freeze();
     this.mergesBegun++;
+    this.frozenLeft = delta.changeCount;
     this.port.post({ kind: 'merge', delta, position: this.rows.position, revision: this.revision_ });
   }
 
@@ -365,13 +387,9 @@ export class Backend {
       case 'committed':
         this.committed(message);
         return;
-      case 'jobDone': {
-        const done = this.jobs.get(message.id);
-        assert(done !== undefined, 'backend: answer to an unknown job');
-        this.jobs.delete(message.id);
-        done(message.hash, message.durationMs, message.error);
+      case 'jobDone':
+        this.jobs.done(message);
         return;
-      }
       case 'swap':
         assert(this.reopen !== null, 'backend: these tables cannot move');
         this.reopen(message.path);
@@ -393,8 +411,8 @@ export class Backend {
     this.rows.drop(message.position, message.rowCount);
     this.buckets.drop(message.position);
     this.flushedPosition = message.position;
-    this.allocatedBytes = message.allocatedBytes;
-    this.freeBytes = message.freeBytes;
+    this.databaseSizes.committed(message);
+    if (message.mergeLeft >= 0) this.frozenLeft = message.mergeLeft;
     this.observer.commit(message.durationMs);
     if (message.deletedRows > 0) {
       this.compactedRows += message.deletedRows;
@@ -402,6 +420,7 @@ export class Backend {
     }
     if (message.mergeDone) {
       this.mergesDone++;
+      this.frozenLeft = 0;
       this.index.dropFrozen();
       if (!this.applying && this.mergesWanted > this.mergesBegun) this.beginMerge();
     }
@@ -412,6 +431,7 @@ export class Backend {
     while (this.flushWaiters.length > 0 && this.flushWaiters[0]!.position <= message.position) {
       this.flushWaiters.shift()!.done(null);
     }
+    if (this.roomWaiters.length > 0 && !this.isOverloaded()) for (const done of this.roomWaiters.splice(0)) done();
     this.continueClose();
   }
 
@@ -447,7 +467,7 @@ export class Backend {
     const compactRevision = previous > 0 ? previous : -1;
     // As etcd (issue 15919): after a compaction that had not ended, what is hashed would depend on how far it had come.
     const hashes = this.applying && this.compactionsPending === 0;
-    const keepsNothing = hashes && !this.hasLiveKeyAt(revision) && !this.hasTombstoneAt(revision);
+    const keepsNothing = hashes && !hasLiveKeyAt(this.index, revision) && !hasTombstoneAt(this, revision);
     this.compactionsPending++;
     this.flushSoon = true;
     // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
@@ -456,7 +476,7 @@ export class Backend {
     const merges = this.mergesWanted;
     if (!this.applying) this.beginMerge();
     const job = { kind: 'compact', revision, previous: compactRevision, hashes, keepsNothing } as const;
-    this.postJob(job, merges, (hash, durationMs) => {
+    this.jobs.send(job, this.rows.position, merges, (hash, durationMs) => {
       this.compactionsPending--;
       if (hash !== JobHash.absorbed) this.observer.compaction(durationMs, revision);
       if (hash < 0) {
@@ -469,30 +489,12 @@ export class Backend {
     });
   }
 
-  /** Stops at the first: a count at an old revision may have to go through all. */
-  private hasLiveKeyAt(revision: number): boolean {
-    let found = false;
-    this.index.scan(FIRST_KEY, null, revision, () => {
-      found = true;
-      return false;
-    });
-    return found;
-  }
-
-  private hasTombstoneAt(revision: number): boolean {
-    let found = false;
-    this.scanRows(revision, revision, (_main, _sub, tombstone) => {
-      found = tombstone;
-      return !found;
-    });
-    return found;
-  }
-
   /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
   hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
-    const keepsNothing = !this.hasLiveKeyAt(revision);
+    const keepsNothing = !keepsKeyAt(this.index, this, revision);
     this.postFlush();
-    this.postJob({ kind: 'hashKv', revision, compactRevision, keepsNothing }, 0, (hash, durationMs) => {
+    const job = { kind: 'hashKv', revision, compactRevision, keepsNothing } as const;
+    this.jobs.send(job, this.rows.position, 0, (hash, durationMs) => {
       this.observer.hashKv(durationMs);
       done(hash);
     });
@@ -501,7 +503,7 @@ export class Backend {
   /** The hash over etcd's buckets but what differs between members. */
   hash(done: (hash: number) => void): void {
     this.postFlush();
-    this.postJob({ kind: 'hash' }, 0, (hash, durationMs) => {
+    this.jobs.send({ kind: 'hash' }, this.rows.position, 0, (hash, durationMs) => {
       this.observer.hash(durationMs);
       done(hash);
     });
@@ -512,8 +514,10 @@ export class Backend {
     assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
     this.postFlush();
     this.defragsRunning++;
-    this.postJob({ kind: 'defrag' }, 0, (_hash, durationMs, error) => {
+    this.databaseSizes.defragBegun();
+    this.jobs.send({ kind: 'defrag' }, this.rows.position, 0, (_hash, durationMs, error) => {
       this.defragsRunning--;
+      this.databaseSizes.defragEnded();
       this.observer.defrag(durationMs);
       done(error === '' ? null : new Error(error));
     });
@@ -528,12 +532,6 @@ export class Backend {
       else reader.start(this.options.path);
     });
     return reader;
-  }
-
-  private postJob(job: JobKind, merges: number, done: JobDone): void {
-    const id = this.nextJob++;
-    this.jobs.set(id, done);
-    this.port.post({ kind: 'job', job: { ...job, id, merges, position: this.rows.position } });
   }
 
   /** For tests and simulation. */
@@ -555,6 +553,7 @@ export class Backend {
     if (this.timer !== null) this.options.clock.clearTimer(this.timer);
     this.timer = null;
     this.closing = done;
+    this.jobs.gate.close();
     if (this.failure !== null) {
       this.endClose();
       return;
@@ -565,6 +564,17 @@ export class Backend {
     if (small) this.beginMerge();
     this.closeAfterMerges = small ? this.mergesBegun : 0;
     this.continueClose();
+  }
+
+  /** Lets go of the files without writing anything that can wait: for a start that is refused. */
+  abandon(done: () => void): void {
+    assert(this.closing === null && this.rows.position === 0, 'backend abandoned after it was used');
+    if (this.timer !== null) this.options.clock.clearTimer(this.timer);
+    this.timer = null;
+    this.closing = done;
+    this.jobs.gate.close();
+    if (this.failure !== null) this.endClose();
+    else this.continueClose();
   }
 
   private endClose(): void {
@@ -579,5 +589,3 @@ export class Backend {
     this.port.post({ kind: 'close' });
   }
 }
-
-const FIRST_KEY: Buffer = Buffer.alloc(1);

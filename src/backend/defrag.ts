@@ -1,35 +1,41 @@
-// Defragmentation without stopping: the live pages go to a new file while the flusher goes on with the old one; then the new
+// Defragmentation without stopping: what is live goes to a new file while the flusher goes on with the old one; then the new
 // file catches up, and only the last of it holds commits until every thread has moved. A crash at any step leaves one whole
 // database under the old name.
 //
-//   copying     LMDB's compact copy of one commit, on a thread of the pool; index merges and other jobs wait
-//   catching up rows and their garbage past the copy's last, in slices, until few are left      commits go on
-//   moving      the rest of the rows, small buckets and the engine's numbers whole, one commit    commits are held
-//               rename over the old file, sync the folder
-//   swapping    flusher and core open the new file, close the old one                             commits are held
+//   copying   all tables of one commit, in slices (tables-copy.ts); other jobs wait                   commits, merges go on
+//   rows      rows and their garbage past the copy's last, in slices                                  commits, merges go on
+//   index     the index of those rows (index-catch-up.ts), up to where the old file's stands          commits, merges go on
+//             ... rows and index again, each round having less, until a last one in which no new merge begins
+//   moving    the rest of the rows, small buckets and the engine's numbers whole, one commit          commits are held
+//             rename over the old file, sync the folder
+//   swapping  core and flusher open the new file and close the old one                                commits are held
 //
-// Nothing but rows, garbage and small buckets changes meanwhile: compactions are jobs and merges are held, so the index
-// tables of the copy stay right. etcd's Defragment stops the member instead; its failpoints are at the same stages.
+// Merges go on meanwhile since all that is not merged is memory, and a scan at the next start: a copy of a large file takes minutes.
+// Compactions are jobs and wait. etcd's Defragment stops the member instead; its failpoints are at the same stages.
 
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
+import { LmdbEnvironment, type PinnedView, removeLmdb } from '../io/lmdb.ts';
 import type { ReadTable } from '../io/table.ts';
+import { defragSpareBytes } from '../limits.ts';
 import { BUCKET_NAMES } from '../snapshot/schema.ts';
+import { readEngineState, TABLE_NAMES } from './engine-state.ts';
 import type { Flusher, JobStep, RunningJob } from './flusher.ts';
+import { IndexCatchUp } from './index-catch-up.ts';
+import { TablesCopy } from './tables-copy.ts';
 
 export function defragPath(path: string): string {
   return `${path}.defrag`;
 }
 
-const CATCH_UP_SLICES = 4;
-
-type State = 'begin' | 'copying' | 'copied' | 'catchingUp' | 'moving' | 'swapping';
+type State = 'begin' | 'copying' | 'rows' | 'index' | 'moving' | 'swapping';
 
 /** Tables that only grow at their end while a defragmentation runs. */
 const GROWING = ['key', 'garbage'] as const;
 /** Tables that are copied whole at the end: small ones, and the engine's own numbers. */
 const SMALL: readonly string[] = [...BUCKET_NAMES.filter((name) => name !== 'key'), 'keelson'];
+/** Those that must have as many entries in the copy at the end. How old revisions are divided into `hist` may differ. */
+const COMPARED: readonly string[] = [...GROWING, ...SMALL, 'live', 'dead', 'leased'];
 
 export class DefragJob implements RunningJob {
   readonly hash = 0;
@@ -38,98 +44,129 @@ export class DefragJob implements RunningJob {
   holdsCommits = false;
   private readonly flusher: Flusher;
   private readonly old: LmdbEnvironment;
-  private readonly wake: () => void;
   private readonly path: string;
+  private view: PinnedView | null = null;
   private copy: LmdbEnvironment | null = null;
+  private tables: TablesCopy | null = null;
+  private index: IndexCatchUp | null = null;
   private state: State = 'begin';
-  /** Rows and garbage blocks that the current round of catching up has copied. */
+  private rounds = 0;
+  /** Rows and garbage blocks that this round has copied. */
   private roundEntries = 0;
+  /** Where the old file's index stood when this round had copied its rows. */
+  private roundRevision = 0;
 
-  /** `wake` has the flusher step again when the copy is done. */
-  constructor(flusher: Flusher, environment: LmdbEnvironment, wake: () => void) {
+  constructor(flusher: Flusher, environment: LmdbEnvironment) {
     this.flusher = flusher;
     this.old = environment;
-    this.wake = wake;
     this.path = defragPath(environment.path);
   }
 
+  /** While the file was copied much may have come; to catch up with it must take less time than it took to come. */
+  get hurries(): boolean {
+    return this.state === 'rows' || this.state === 'index';
+  }
+
   step(): JobStep {
-    switch (this.state) {
-      case 'begin':
-        failpoint('defragBeforeCopy');
-        this.flusher.mergesHeld = true;
-        removeLmdb(this.path);
-        this.state = 'copying';
-        this.startCopy();
-        return 'wait';
-      case 'copying':
-        return 'wait';
-      case 'copied':
-      case 'catchingUp':
-      case 'moving':
-        if (this.error !== '' || this.flusher.isClosing) return this.giveUp();
-        return this.stepGuarded();
-      case 'swapping':
-        return this.stepSwap();
-    }
-  }
-
-  private startCopy(): void {
-    this.old.copyCompact(this.path).then(
-      () => this.endCopy(''),
-      (error: unknown) => this.endCopy(error instanceof Error ? error.message : String(error)),
-    );
-  }
-
-  private endCopy(error: string): void {
-    this.error = error;
-    this.state = 'copied';
-    this.wake();
-  }
-
-  /** Until the rename, a failure (a full disk) costs only the copy. */
-  private stepGuarded(): JobStep {
+    if (this.isSwapping) return this.stepSwap();
+    if (this.flusher.isClosing) return this.giveUp('the server is closing');
     try {
-      if (this.state === 'copied') this.openCopy();
-      else if (this.state === 'catchingUp') this.catchUp();
-      else this.move();
+      this.stepCopy();
       return 'more';
     } catch (error) {
-      if (this.state === 'swapping') throw error;
-      this.error = error instanceof Error ? error.message : String(error);
-      return this.giveUp();
+      // Until the rename, a failure (a full disk) costs only the copy.
+      if (this.isSwapping) throw error;
+      return this.giveUp(error instanceof Error ? error.message : String(error));
     }
   }
 
-  private openCopy(): void {
-    const copy = new LmdbEnvironment({ path: this.path, noSync: this.old.noSync });
-    this.copy = copy;
-    for (const name of [...GROWING, ...SMALL]) copy.table(name);
-    this.state = 'catchingUp';
+  private get isSwapping(): boolean {
+    return this.state === 'swapping';
   }
 
-  /** A few slices of what the copy lacks, to one commit of the flusher: so it gains on the heaviest load. */
-  private catchUp(): void {
-    const { commitRows } = this.flusher.limits;
-    this.old.refresh();
-    for (let slice = 0; slice < CATCH_UP_SLICES; slice++) {
-      let copied = 0;
-      this.copyOf().transaction(() => {
-        for (const name of GROWING) copied += this.copyGrown(name, commitRows);
-      });
-      this.roundEntries += copied;
-      if (copied < commitRows) {
-        this.endRound();
+  private stepCopy(): void {
+    switch (this.state) {
+      case 'begin':
+        this.begin();
         return;
-      }
+      case 'copying':
+        if (this.tables!.step()) this.endCopy();
+        return;
+      case 'rows':
+        this.copyRows();
+        return;
+      case 'index':
+        this.copyIndex();
+        return;
+      default:
+        this.move();
     }
   }
 
-  /** The copy has reached the old file's end as it was. */
+  private begin(): void {
+    failpoint('defragBeforeCopy');
+    removeLmdb(this.path);
+    this.checkSpace();
+    this.copy = new LmdbEnvironment({ path: this.path, noSync: this.old.noSync });
+    for (const name of TABLE_NAMES) this.copy.table(name);
+    this.view = this.old.pin();
+    const { limits, options } = this.flusher;
+    this.tables = new TablesCopy(this.view, this.copy, TABLE_NAMES, limits, options.now);
+    this.state = 'copying';
+  }
+
+  /** The copy is at most as large as what is in use; a disk that it fills would end the server. */
+  private checkSpace(): void {
+    const { allocatedBytes, freeBytes } = this.old.sizes();
+    const needed = allocatedBytes - freeBytes + defragSpareBytes;
+    const free = this.old.diskFreeBytes();
+    if (free < needed) throw new Error(`the disk has ${free} bytes left, defragmentation may need ${needed}`);
+  }
+
+  private endCopy(): void {
+    this.view?.close();
+    this.view = null;
+    const copy = this.copyOf();
+    copy.refresh();
+    const indexed = readEngineState(copy.table('keelson'))?.indexedRevision ?? 0;
+    this.index = new IndexCatchUp(copy, indexed, this.flusher.limits);
+    this.state = 'rows';
+  }
+
+  /** A slice of the rows that the copy lacks. */
+  private copyRows(): void {
+    const { flusher } = this;
+    const { commitRows } = flusher.limits;
+    this.old.refresh();
+    let copied = 0;
+    this.copyOf().transaction(() => {
+      for (const name of GROWING) copied += this.copyGrown(name, commitRows);
+    });
+    this.roundEntries += copied;
+    if (copied >= commitRows) return;
+    this.roundRevision = flusher.state.indexedRevision;
+    this.state = 'index';
+  }
+
+  private copyIndex(): void {
+    if (this.indexOf().step(this.roundRevision, this.flusher.compactRevision)) this.endRound();
+  }
+
+  /** The copy has reached the old file's end, as it was when the round had copied its rows. */
   private endRound(): void {
-    if (this.roundEntries <= this.flusher.limits.defragCatchUpRows) this.state = 'moving';
+    const { flusher, roundEntries } = this;
+    const { defragCatchUpRows, defragLastRoundRows, defragRoundsMax } = flusher.limits;
+    this.rounds++;
     this.roundEntries = 0;
-    this.holdsCommits = this.state === 'moving';
+    this.state = 'rows';
+    if (!flusher.mergesHeld) {
+      flusher.mergesHeld = roundEntries <= defragLastRoundRows || this.rounds >= defragRoundsMax;
+      return;
+    }
+    const isIndexed = !flusher.isMerging && flusher.state.indexedRevision === this.indexOf().indexedRevision;
+    if (!isIndexed || roundEntries > defragCatchUpRows) return;
+    this.state = 'moving';
+    this.holdsCommits = true;
   }
 
   private move(): void {
@@ -151,9 +188,6 @@ export class DefragJob implements RunningJob {
     const path = this.old.path;
     this.state = 'swapping';
     copy.renameTo(path);
-    this.old.reopen(path);
-    copy.close();
-    this.copy = null;
     this.flusher.options.send({ kind: 'swap', path });
   }
 
@@ -173,14 +207,18 @@ export class DefragJob implements RunningJob {
   private checkCopy(): void {
     const copy = this.copyOf();
     copy.refresh();
-    for (const name of [...GROWING, ...SMALL]) {
+    for (const name of COMPARED) {
       const same = copy.table(name).entryCount() === this.old.table(name).entryCount();
       assert(same, 'defragmentation: the copy differs from the database');
     }
   }
 
+  /** The core goes first: who closes the old file last unmaps it, which takes a while. */
   private stepSwap(): JobStep {
     if (!this.flusher.hasCoreSwapped) return 'wait';
+    this.old.reopen(this.copyOf().path);
+    this.copyOf().close();
+    this.copy = null;
     this.holdsCommits = false;
     this.flusher.mergesHeld = false;
     // Tells the core the new sizes.
@@ -188,8 +226,9 @@ export class DefragJob implements RunningJob {
     return 'done';
   }
 
-  private giveUp(): JobStep {
-    if (this.error === '') this.error = 'the server is closing';
+  private giveUp(error: string): JobStep {
+    this.error = error;
+    this.view?.close();
     this.copy?.close();
     this.copy = null;
     removeLmdb(this.path);
@@ -201,6 +240,11 @@ export class DefragJob implements RunningJob {
   private copyOf(): LmdbEnvironment {
     assert(this.copy !== null, 'defragmentation without its copy');
     return this.copy;
+  }
+
+  private indexOf(): IndexCatchUp {
+    assert(this.index !== null, 'defragmentation without its copy');
+    return this.index;
   }
 }
 

@@ -26,14 +26,13 @@ class FlusherWorker {
     const data = this.host.data as FlusherWorkerData;
     if (data.failpoints !== null) armFailpoints(processFailpointControl, data.failpoints);
     const environment = new LmdbEnvironment({ path: data.path, noSync: data.noSync, trusted: true });
-    const wake = (): void => this.wake();
     this.flusher = new Flusher({
       environment,
       pin: () => environment.pin(),
       now: () => performance.now(),
       send: (message) => this.send(message),
       limits: data.limits,
-      defrag: (flusher) => new DefragJob(flusher, environment, wake),
+      defrag: (flusher) => new DefragJob(flusher, environment),
     });
     this.host.onMessage((message) => {
       this.guard(() => this.flusher.receive(message));

@@ -59,6 +59,8 @@ export interface RunningJob {
   readonly error: string;
   /** Nothing else may be committed meanwhile. */
   readonly holdsCommits: boolean;
+  /** It races with what is written, and must win: it gets twice the time. */
+  readonly hurries?: boolean;
   /** Cannot be dropped at the end of the process: it notices `closing` and ends soon. */
   readonly mustEnd: boolean;
 }
@@ -208,8 +210,13 @@ export class Flusher {
     this.rowHashesRefused = true;
   }
 
-  /** Whether index merges have to wait, as a defragmentation copies the tables. */
+  /** No merge of the index may begin, as a defragmentation is about to move; one that is under way goes on. */
   mergesHeld = false;
+
+  /** The index tables hold a part of a delta. */
+  get isMerging(): boolean {
+    return this.merge !== null && this.merge.from > 0;
+  }
 
   private get isLagging(): boolean {
     const { jobLagBytes } = this.limits;
@@ -222,7 +229,8 @@ export class Flusher {
   private stepCommit(): boolean {
     const rows = this.reader.position < this.flushTarget;
     const merge = this.merge;
-    const merging = merge !== null && !this.mergesHeld && this.reader.position >= merge.position;
+    const held = this.mergesHeld && !this.isMerging;
+    const merging = merge !== null && !held && this.reader.position >= merge.position;
     if (!rows && !merging) return false;
     let mergeDone = false;
     this.commit(() => {
@@ -245,6 +253,12 @@ export class Flusher {
       if (this.options.now() >= deadlineMs) break;
     }
     return false;
+  }
+
+  private get mergeLeft(): number {
+    if (this.merge === null) return -1;
+    const { delta, from } = this.merge;
+    return Math.ceil((delta.changeCount * (delta.keyCount - from)) / delta.keyCount);
   }
 
   private endMerge(merge: Merge): boolean {
@@ -277,6 +291,7 @@ export class Flusher {
       index: this.index,
       term: this.term,
       mergeDone: mergeDone(),
+      mergeLeft: this.mergeLeft,
       allocatedBytes: sizes.allocatedBytes,
       freeBytes: sizes.freeBytes,
       durationMs: this.options.now() - startedMs,
@@ -357,8 +372,10 @@ export class Flusher {
   /** Jobs get half of the thread's time beside commits, a third when those lag: less would starve a compaction, whose
    * garbage grows with the load, and so the disk. */
   private stepJobs(commitMs: number): boolean {
-    const share = this.isLagging ? 0.5 : 1;
-    const credit = commitMs === 0 ? 0 : Math.min(this.limits.jobStepMs, this.jobCreditMs + commitMs * share);
+    const hurries = this.job?.run.hurries === true;
+    const share = hurries ? 2 : this.isLagging ? 0.5 : 1;
+    const stepMs = hurries ? 2 * this.limits.jobStepMs : this.limits.jobStepMs;
+    const credit = commitMs === 0 ? 0 : Math.min(stepMs, this.jobCreditMs + commitMs * share);
     this.jobCreditMs = credit;
     if (credit < 0) return false;
     for (;;) {

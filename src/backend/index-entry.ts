@@ -33,6 +33,8 @@
 // `counts`: first table key of a block of `live` (the first block's is 00) → number of live keys, 4 bytes big endian.
 // `keelson`, key `indexMerge`: position of the merge, 4 bytes (ffffffff: finished), its number, 4, newest main revision of
 // its delta, 8, newest main revision of any merge that was begun, 8; big endian.
+// `keelson`, key `indexMerged`: what merges that a crash may end have brought, for each: newest main revision of its delta, 8,
+// length of the last key that it reached, 4, that key. Changes up to that revision of keys up to that key are in the tables.
 
 import { assert } from '../base/assert.ts';
 
@@ -50,6 +52,8 @@ export const HISTLOG_KEY_BYTES = 13;
 export const MERGE_MARK_BYTES = 24;
 export const MERGE_FINISHED = 0xffffffff;
 export const mergeMarkKey: Buffer = Buffer.from('indexMerge');
+export const mergedPartsKey: Buffer = Buffer.from('indexMerged');
+export const MERGED_PART_HEAD_BYTES = 12;
 
 /** Appends to a buffer that grows. */
 export class ByteWriter {
@@ -158,18 +162,25 @@ export class EntryReader extends ItemReader {
   keyStart = 0;
   keyEnd = 0;
 
-  read(value: Buffer): void {
+  /** The newest change alone: newestMain and newestSub. */
+  readNewest(value: Buffer, start: number, end: number): number {
     this.buffer = value;
-    this.end = value.length;
-    assert(value.length >= 3, 'index entry is cut');
-    const flags = value[0]!;
-    this.at = 1;
+    this.end = end;
+    assert(end - start >= 3, 'index entry is cut');
+    const flags = value[start]!;
+    this.at = start + 1;
     this.long = (flags & EntryFlag.long) !== 0;
     if (this.long) this.readKey();
-    this.main = this.varint();
-    this.sub = this.varint();
-    this.newestMain = this.main;
-    this.newestSub = this.sub;
+    this.newestMain = this.varint();
+    this.newestSub = this.varint();
+    return flags;
+  }
+
+  /** The entry is value[start, end). */
+  read(value: Buffer, start = 0, end: number = value.length): void {
+    const flags = this.readNewest(value, start, end);
+    this.main = this.newestMain;
+    this.sub = this.newestSub;
     this.dead = (flags & EntryFlag.tombstone) !== 0;
     this.tombstone = this.dead;
     this.createMain = this.dead ? 0 : this.main - this.varint();
@@ -207,12 +218,13 @@ export class ChunkReader extends ItemReader {
   olderMain = 0;
   olderSub = 0;
 
-  read(value: Buffer): void {
+  /** The chunk is value[start, end). */
+  read(value: Buffer, start: number, end: number): void {
     this.buffer = value;
-    this.end = value.length;
-    this.at = 1;
+    this.end = end;
+    this.at = start + 1;
     this.oldestMain = this.varint();
-    const linked = (value[0]! & EntryFlag.hist) !== 0;
+    const linked = (value[start]! & EntryFlag.hist) !== 0;
     this.olderMain = linked ? this.varint() : 0;
     this.olderSub = linked ? this.varint() : 0;
     this.main = this.varint();

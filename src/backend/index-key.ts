@@ -131,9 +131,9 @@ export class KeyReader {
   end = 0;
   private scratch = Buffer.alloc(256);
 
-  /** `tableKey` ends with the mark 00 00 and begins at `from`. Copies only when something is escaped. */
-  read(tableKey: Buffer, from: number): void {
-    const last = tableKey.length - END_MARK_BYTES;
+  /** tableKey[from, end) ends with the mark 00 00. Copies only when something is escaped. */
+  read(tableKey: Buffer, from: number, end: number = tableKey.length): void {
+    const last = end - END_MARK_BYTES;
     assert(last >= from && tableKey[last] === 0 && tableKey[last + 1] === 0, 'table key without its end mark');
     this.buffer = tableKey;
     this.start = from;

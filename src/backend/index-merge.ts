@@ -34,7 +34,14 @@ import {
 import { TableKey } from './index-key.ts';
 import { LongKeyFinder } from './index-long.ts';
 import { ChangeRecords, KeyRecords } from './index-records.ts';
-import { type IndexTables, newMergeMark, readMergeMark } from './index-tables.ts';
+import {
+  type IndexTables,
+  type MergedPart,
+  newMergeMark,
+  readMergedParts,
+  readMergeMark,
+  writeMergedParts,
+} from './index-tables.ts';
 
 const LEASE_BYTES = 8;
 const SHORT_LEASED: Buffer = Buffer.from([0]);
@@ -65,7 +72,22 @@ export function mergeSlice(
   writeUint64(mark, 8, delta.newestMain);
   writeUint64(mark, 16, Math.max(before.touchedMain, delta.newestMain));
   tables.keelson.put(mergeMarkKey, mark);
+  noteMerged(tables, delta, to);
   return done ? -1 : to;
+}
+
+/** Writes down what the merge has brought, for a restart that finds it unfinished. */
+function noteMerged(tables: IndexTables, delta: FrozenDelta, to: number): void {
+  const { newestMain } = delta;
+  const done = to === delta.keyCount;
+  const id = delta.order[to - 1]!;
+  const keys = KeyRecords.shared(delta.keys);
+  const key = Buffer.from(keys.slab(id).subarray(keys.start(id), keys.end(id)));
+  const contained = (part: MergedPart): boolean =>
+    part.newestMain <= newestMain && (done || part.key.compare(key) <= 0);
+  const parts = readMergedParts(tables).filter((part) => !contained(part));
+  if (!done) parts.push({ newestMain, key });
+  writeMergedParts(tables, parts);
 }
 
 /**

@@ -3,7 +3,9 @@
 //
 // Insert 1 us at 300,000 keys, most of it comparing keys; sum over any range: one addition a block and two edges.
 
+import { assert } from '../base/assert.ts';
 import type { KeyRecords } from './index-records.ts';
+import { sortedIds } from './index-sort.ts';
 
 /** A place in the order: before the id at ids[sequence[block]][at]; block === blockCount at the end. */
 export class OrderCursor {
@@ -25,6 +27,8 @@ export class OrderedIds {
   /** Of each id: its slot, and -1, 0 or 1. */
   private slotOf: Uint32Array;
   private life: Int8Array;
+  /** Ids come without a place until settle(); nothing is looked up meanwhile. */
+  private deferred = false;
   private readonly cursor: OrderCursor = new OrderCursor();
 
   constructor(keys: KeyRecords, capacity: number, blockIds: number) {
@@ -42,11 +46,41 @@ export class OrderedIds {
   reset(): void {
     this.blockCount = 0;
     this.lifeTotal = 0;
+    this.deferred = false;
+  }
+
+  /** From now on insert() only notes the id: for a start, which has all keys before it needs their order. */
+  defer(): void {
+    assert(this.blockCount === 0 && this.keys.count === 0, 'order deferred with keys in it');
+    this.deferred = true;
+  }
+
+  /** Puts all keys in order, if that was deferred. */
+  settle(): void {
+    if (!this.deferred) return;
+    this.deferred = false;
+    const sorted = sortedIds(this.keys);
+    // Room in each block, so that the inserts that follow do not halve all of them at once.
+    const fill = Math.max(1, Math.floor((this.blockIds * 3) / 4));
+    for (let from = 0; from < sorted.length; from += fill) {
+      const to = Math.min(from + fill, sorted.length);
+      const slot = this.newBlock(this.blockCount);
+      let sum = 0;
+      for (let i = from; i < to; i++) {
+        const id = sorted[i]!;
+        this.ids[slot * this.blockIds + i - from] = id;
+        this.slotOf[id] = slot;
+        sum += this.life[id]!;
+      }
+      this.lengths[slot] = to - from;
+      this.sums[slot] = sum;
+    }
   }
 
   /** The last block whose first key is <= key (0 when there is none), then the first place in it that is not below key. */
   lowerBound(key: Uint8Array, start: number, end: number, out: OrderCursor): void {
     const { keys, ids, sequence, blockIds } = this;
+    assert(!this.deferred, 'order looked at before it is settled');
     let low = 0;
     let high = this.blockCount;
     // Everything between two keys begins as far as both with what they have in common with the key that is looked for.
@@ -106,6 +140,7 @@ export class OrderedIds {
   insert(id: number, key: Uint8Array, start: number, end: number): void {
     if (id >= this.slotOf.length) this.growIds(id);
     this.life[id] = 0;
+    if (this.deferred) return;
     if (this.blockCount === 0) {
       this.newBlock(0);
     }
@@ -142,8 +177,8 @@ export class OrderedIds {
     const change = life - this.life[id]!;
     if (change === 0) return;
     this.life[id] = life;
-    this.sums[this.slotOf[id]!]! += change;
     this.lifeTotal += change;
+    if (!this.deferred) this.sums[this.slotOf[id]!]! += change;
   }
 
   /** Sum of life over [from, to). */
@@ -167,6 +202,7 @@ export class OrderedIds {
 
   /** All ids in key order. */
   flatten(out: Uint32Array): void {
+    assert(!this.deferred, 'order looked at before it is settled');
     let at = 0;
     for (let block = 0; block < this.blockCount; block++) {
       const slot = this.sequence[block]!;

@@ -181,6 +181,29 @@ export class KeyRecords {
     return this.words[KEY_WORDS * id + 9]!;
   }
 
+  /** Three bytes of the key from `offset` on as a number that orders as they do; a byte after the end is below all others. */
+  word(id: number, offset: number): number {
+    const at = KEY_WORDS * id;
+    const slab = this.slabs[this.words[at]!]!;
+    const from = this.words[at + 1]! + offset;
+    const rest = this.words[at + 2]! - offset;
+    const first = rest > 0 ? slab[from]! + 1 : 0;
+    const second = rest > 1 ? slab[from + 1]! + 1 : 0;
+    return (first * 257 + second) * 257 + (rest > 2 ? slab[from + 2]! + 1 : 0);
+  }
+
+  /** How many bytes both keys begin with, from `skip` on, which are known to be equal, up to `max`. */
+  commonBytes(a: number, b: number, skip: number, max: number): number {
+    const slabA = this.slab(a);
+    const slabB = this.slab(b);
+    const startA = this.start(a);
+    const startB = this.start(b);
+    const length = Math.min(max, this.length(b));
+    let at = skip;
+    while (at < length && slabA[startA + at] === slabB[startB + at]) at++;
+    return at;
+  }
+
   /** Number of bytes that the last compare() found equal at the beginning. */
   common = 0;
 

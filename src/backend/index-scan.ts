@@ -2,15 +2,18 @@
 // and for older revisions `dead`. Not re-entrant: the visitor may read rows, but not the index.
 //
 // The scan of `live` drives; the others (the side) are stepped in between, their smallest key compared with each entry once.
-// `dead` cannot be scanned beside it, so a page of those deleted keys that were live at the revision is read ahead, and
-// `live` is scanned up to where that page ends.
+// `dead` cannot be scanned beside it, so a page of it is read ahead, of which those stay that were live at the revision, and `live` is
+// scanned up to where that page ends. Pages begin small and double: a visitor that stops soon pays for little, and deleted keys
+// that were not live at the revision bring no more than their page to read.
 
+import type { EntryVisitor, WalkAhead } from '../io/table.ts';
 import type { IndexLimits } from '../limits.ts';
 import { clearNewest, type Delta, type KeyState, newKeyState } from './index-delta.ts';
 import { ByteWriter, EntryReader } from './index-entry.ts';
 import { compareBytes, KeyReader } from './index-key.ts';
 import { OrderCursor } from './index-order.ts';
 import type { TableReader } from './index-tables.ts';
+import type { RowAhead } from './row-ahead.ts';
 
 /** The key is `key[start, end)`; key and state are valid inside the call only. Return false to stop. */
 export type KeyVisitor = (key: Buffer, start: number, end: number, state: KeyState) => boolean;
@@ -75,9 +78,20 @@ class DeadPage {
   }
 }
 
+/** Entries of the first page of deleted keys. */
+const DEAD_PAGE_FIRST = 16;
+
 export class IndexScan {
+  /** Entries of tables and deltas that were looked at, since the start: what scans cost. */
+  looked = 0;
   private readonly reader: TableReader;
-  private readonly pageEntries: number;
+  /** Hears of the changes that the scan comes to: rows are looked up ahead. */
+  private readonly rowAhead: RowAhead | null;
+  private readonly ahead: WalkAhead | undefined;
+  private readonly aheadEntry: EntryReader = new EntryReader();
+  private readonly pageEntriesMax: number;
+  private pageEntries = 0;
+  private pageLooked = 0;
   private readonly state: KeyState = newKeyState();
   private readonly entry: EntryReader = new EntryReader();
   private readonly deadEntry: EntryReader = new EntryReader();
@@ -97,12 +111,14 @@ export class IndexScan {
   /** Where the next page of deleted keys begins: after the last key that was read, if the page was full. */
   private deadFrom: Buffer | null = null;
 
-  constructor(reader: TableReader, limits: IndexLimits) {
+  constructor(reader: TableReader, limits: IndexLimits, rowAhead: RowAhead | null) {
     this.reader = reader;
-    this.pageEntries = limits.deadPageEntries;
+    this.rowAhead = rowAhead;
+    if (rowAhead !== null) this.ahead = { lot: () => rowAhead.lot(), show: this.onAhead };
+    this.pageEntriesMax = limits.deadPageEntries;
   }
 
-  /** Hot: 1 us an entry of `live`, half of it LMDB's. */
+  /** Hot: 0.15 us an entry of `live`. */
   run(
     active: Delta,
     frozen: Delta | null,
@@ -120,12 +136,13 @@ export class IndexScan {
     this.dead.clear();
     const tableEnd = end === null ? undefined : this.reader.bound(live, end, 0, end.length);
     const historic = atRev !== Number.POSITIVE_INFINITY && dead.entryCount() > 0;
+    this.pageEntries = Math.min(DEAD_PAGE_FIRST, this.pageEntriesMax);
     let from: Buffer | null = start;
     while (from !== null && !this.stopped) {
       const until: Buffer | null = historic ? this.readDead(from, end) : null;
       this.settleSide();
       const scanEnd = until === null ? tableEnd : this.reader.bound(live, until, 0, until.length);
-      live.scan(this.reader.bound(live, from, 0, from.length), scanEnd, this.onLive);
+      live.walk(this.reader.bound(live, from, 0, from.length), scanEnd, this.onLive, this.ahead);
       this.drainDead();
       from = until;
     }
@@ -133,11 +150,18 @@ export class IndexScan {
     this.visitor = NO_VISITOR;
   }
 
-  private readonly onLive = (tableKey: Buffer, value: Buffer): boolean => {
+  private readonly onAhead = (value: Buffer, start: number, end: number): void => {
+    const { aheadEntry } = this;
+    aheadEntry.readNewest(value, start, end);
+    if (aheadEntry.newestMain <= this.atRev) this.rowAhead?.show(aheadEntry.newestMain, aheadEntry.newestSub);
+  };
+
+  private readonly onLive: EntryVisitor = (tableKey, tableKeyStart, tableKeyEnd, value, valueStart, valueEnd) => {
     const { entry, key } = this;
-    entry.read(value);
+    this.looked++;
+    entry.read(value, valueStart, valueEnd);
     if (entry.long) key.set(value, entry.keyStart, entry.keyEnd);
-    else key.read(tableKey, 0);
+    else key.read(tableKey, tableKeyStart, tableKeyEnd);
     while (this.sidePresent) {
       const order = compareBytes(this.sideBuffer, this.sideStart, this.sideEnd, key.buffer, key.start, key.end);
       if (order > 0) break;
@@ -158,6 +182,7 @@ export class IndexScan {
   /** Visits the side's smallest key, if it was live, and steps over it. `onEntry`: `live` stands at the same key. */
   private emitSide(onEntry: boolean): void {
     const { active, frozen, state, atRev } = this;
+    this.looked++;
     let found = active.atSide && active.delta!.at(active.id, atRev, state);
     if (!found) found = frozen.atSide && frozen.delta!.at(frozen.id, atRev, state);
     if (!found && onEntry) found = this.reader.resolve(this.entry, atRev, state);
@@ -213,14 +238,17 @@ export class IndexScan {
     return true;
   }
 
-  /** Reads a page of deleted keys of [from, end) that were live at the revision; returns where the next begins. */
+  /** Reads a page of the deleted keys of [from, end) and keeps those that were live at the revision; returns where the next begins. */
   private readDead(from: Buffer, end: Buffer | null): Buffer | null {
     const { reader } = this;
     const table = reader.tables.dead;
     this.dead.clear();
     this.deadFrom = null;
+    this.pageLooked = 0;
     const tableEnd = end === null ? undefined : reader.bound(table, end, 0, end.length);
     table.scan(reader.bound(table, from, 0, from.length), tableEnd, this.onDead);
+    this.looked += this.pageLooked;
+    this.pageEntries = Math.min(2 * this.pageEntries, this.pageEntriesMax);
     return this.takeDeadFrom();
   }
 
@@ -233,7 +261,7 @@ export class IndexScan {
     deadEntry.read(value);
     if (deadEntry.long) key.set(value, deadEntry.keyStart, deadEntry.keyEnd);
     else key.read(tableKey, 0);
-    if (dead.count === this.pageEntries) {
+    if (this.pageLooked++ === this.pageEntries) {
       this.deadFrom = Buffer.from(key.buffer.subarray(key.start, key.end));
       return false;
     }

@@ -2,7 +2,7 @@
 // What their bytes mean: index-entry.ts.
 
 import { assert } from '../base/assert.ts';
-import type { ReadEnvironment, ReadTable, WriteEnvironment, WriteTable } from '../io/table.ts';
+import type { ReadEnvironment, ReadTable, ValueRef, WriteEnvironment, WriteTable } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { clearNewest, type KeyState } from './index-delta.ts';
 import {
@@ -12,8 +12,11 @@ import {
   histKey,
   MERGE_FINISHED,
   MERGE_MARK_BYTES,
+  MERGED_PART_HEAD_BYTES,
+  mergedPartsKey,
   mergeMarkKey,
   readUint64,
+  writeUint64,
 } from './index-entry.ts';
 import { TableKey } from './index-key.ts';
 import { LongKeyFinder } from './index-long.ts';
@@ -84,6 +87,42 @@ export function newMergeMark(): MergeMark {
   return { position: MERGE_FINISHED, mergeNumber: 0, newestMain: 0, touchedMain: 0 };
 }
 
+/**
+ * What a merge has brought that did not end, as far as is known: all changes with main <= newestMain of keys <= key, and of each
+ * such key nothing newer. Those that a merge with a newer end contains are left out, so that there is rarely more than one: each more
+ * takes a crash in a merge that had come less far than the one before.
+ */
+export interface MergedPart {
+  readonly newestMain: number;
+  readonly key: Buffer;
+}
+
+export function readMergedParts(tables: IndexReadTables): MergedPart[] {
+  const value = tables.keelson.get(mergedPartsKey);
+  const parts: MergedPart[] = [];
+  if (value === undefined) return parts;
+  for (let at = 0; at < value.length; ) {
+    const keyStart = at + MERGED_PART_HEAD_BYTES;
+    const keyEnd = keyStart + value.readUInt32BE(at + 8);
+    assert(keyEnd <= value.length, 'merged parts are cut');
+    parts.push({ newestMain: readUint64(value, at), key: Buffer.from(value.subarray(keyStart, keyEnd)) });
+    at = keyEnd;
+  }
+  return parts;
+}
+
+export function writeMergedParts(tables: IndexTables, parts: readonly MergedPart[]): void {
+  const pieces: Buffer[] = [];
+  for (const { newestMain, key } of parts) {
+    const head = Buffer.alloc(MERGED_PART_HEAD_BYTES);
+    writeUint64(head, 0, newestMain);
+    head.writeUInt32BE(key.length, 8);
+    pieces.push(head, key);
+  }
+  if (pieces.length === 0) tables.keelson.remove(mergedPartsKey);
+  else tables.keelson.put(mergedPartsKey, Buffer.concat(pieces));
+}
+
 /** Looks keys up in the tables. What it finds is copied into the state: nothing of LMDB's memory is kept. */
 export class TableReader {
   readonly tables: IndexReadTables;
@@ -92,49 +131,44 @@ export class TableReader {
   private readonly entry: EntryReader = new EntryReader();
   private readonly chunk: ChunkReader = new ChunkReader();
   private readonly histKey: Buffer = Buffer.alloc(HIST_KEY_BYTES);
+  private readonly value: ValueRef = { buffer: this.histKey, start: 0, end: 0 };
 
   constructor(tables: IndexReadTables, limits: IndexLimits = indexLimits) {
     this.tables = tables;
     this.tableKey = new TableKey(0, limits.diskKeyBytes);
   }
 
-  /** The entry's value, or undefined. Valid until the next call on any table. */
-  private value(table: ReadTable, key: Uint8Array, start: number, end: number): Buffer | undefined {
-    const tableKey = this.tableKey.set(key, start, end);
-    if (!this.tableKey.long) return table.get(tableKey);
-    this.finder.find(table, this.tableKey, key, start, end);
-    return this.finder.found ? table.get(this.tableKey.withOrdinal(this.finder.ordinal)) : undefined;
+  /** Reads the entry of a key; false when the table has none. */
+  private readEntry(table: ReadTable, key: Uint8Array, start: number, end: number): boolean {
+    const { value } = this;
+    let tableKey = this.tableKey.set(key, start, end);
+    if (this.tableKey.long) {
+      this.finder.find(table, this.tableKey, key, start, end);
+      if (!this.finder.found) return false;
+      tableKey = this.tableKey.withOrdinal(this.finder.ordinal);
+    }
+    if (!table.find(tableKey, value)) return false;
+    this.entry.read(value.buffer, value.start, value.end);
+    return true;
   }
 
-  /** The newest state of a live key, all fields. False: not in `live` (out is not touched). Hot: one get, 0.5 us. */
+  /** The newest state of a live key, all fields. False: not in `live` (out is not touched). Hot: one find, 0.4 us. */
   get(key: Uint8Array, start: number, end: number, out: KeyState): boolean {
-    const value = this.value(this.tables.live, key, start, end);
-    if (value === undefined) return false;
-    this.entry.read(value);
+    if (!this.readEntry(this.tables.live, key, start, end)) return false;
     fillNewest(this.entry, out);
     return true;
   }
 
   /** The newest change with main <= atRev of a key, live or deleted: false when none is known. */
   getAt(key: Uint8Array, start: number, end: number, atRev: number, out: KeyState): boolean {
-    let value = this.value(this.tables.live, key, start, end);
-    if (value === undefined && this.tables.dead.entryCount() > 0) value = this.value(this.tables.dead, key, start, end);
-    if (value === undefined) return false;
-    this.entry.read(value);
+    const { live, dead } = this.tables;
+    if (!this.readEntry(live, key, start, end)) {
+      if (dead.entryCount() === 0 || !this.readEntry(dead, key, start, end)) return false;
+    }
     return this.resolve(this.entry, atRev, out);
   }
 
-  /** Whether the tables hold this change of the key or a newer one. */
-  holds(key: Uint8Array, start: number, end: number, main: number, sub: number): boolean {
-    let value = this.value(this.tables.live, key, start, end);
-    if (value === undefined) value = this.value(this.tables.dead, key, start, end);
-    if (value === undefined) return false;
-    this.entry.read(value);
-    const { newestMain, newestSub } = this.entry;
-    return newestMain > main || (newestMain === main && newestSub >= sub);
-  }
-
-  /** The newest change with main <= atRev of an entry just read. Its value may be invalid afterwards, if get() gave it. */
+  /** The newest change with main <= atRev of an entry just read. Its value may be invalid afterwards, if find() gave it. */
   resolve(entry: EntryReader, atRev: number, out: KeyState): boolean {
     if (entry.newestMain <= atRev) {
       fillNewest(entry, out);
@@ -152,13 +186,12 @@ export class TableReader {
   }
 
   private resolveChunk(main: number, sub: number, atRev: number, out: KeyState): boolean {
-    const chunk = this.chunk;
+    const { chunk, value } = this;
     let nextMain = main;
     let nextSub = sub;
     while (nextMain !== 0) {
-      const value = this.tables.hist.get(histKey(this.histKey, nextMain, nextSub));
-      if (value === undefined) return false;
-      chunk.read(value);
+      if (!this.tables.hist.find(histKey(this.histKey, nextMain, nextSub), value)) return false;
+      chunk.read(value.buffer, value.start, value.end);
       if (chunk.oldestMain <= atRev) {
         const found = chunk.seek(atRev);
         assert(found, 'chunk without its oldest change');

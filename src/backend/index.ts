@@ -15,28 +15,34 @@
 // revision; the environment is refreshed only between calls; the visitor of a scan calls nothing here.
 
 import { assert } from '../base/assert.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { BlockCounts } from './index-count.ts';
 import { clearNewest, Delta, type FrozenDelta, type KeyState, newKeyState } from './index-delta.ts';
 import { ByteReader, EntryFlag, MERGE_FINISHED } from './index-entry.ts';
-import { KeyReader } from './index-key.ts';
+import { compareBytes, KeyReader } from './index-key.ts';
 import { LifeLog } from './index-life.ts';
 import { OrderCursor } from './index-order.ts';
 import { IndexScan, type KeyVisitor } from './index-scan.ts';
 import {
   type IndexReadTables,
   indexReadTables,
+  type MergedPart,
   type MergeMark,
   newMergeMark,
+  readMergedParts,
   readMergeMark,
   TableReader,
 } from './index-tables.ts';
+import type { RowAhead } from './row-ahead.ts';
 
 export interface KeyIndexOptions {
   readonly limits?: IndexLimits;
   /** Makes the hash table's collisions unpredictable. */
   readonly hashSeed?: number;
+  /** Looks rows up for the visitors of scans. */
+  readonly rowAhead?: RowAhead;
 }
 
 export type LeasedVisitor = (leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number) => void;
@@ -48,6 +54,7 @@ export class KeyIndex {
   private readonly hashSeed: number;
   private readonly tables: IndexReadTables;
   private readonly reader: TableReader;
+  private readonly rowAhead: RowAhead | null;
   private readonly scanner: IndexScan;
   private readonly blocks: BlockCounts;
   private readonly life: LifeLog;
@@ -59,8 +66,8 @@ export class KeyIndex {
   private readonly mark: MergeMark = newMergeMark();
   /** Keys of the frozen delta that the read view holds, in key order. */
   private mergedKeys = 0;
-  /** A process stopped in the middle of a merge: some changes above indexedRev are in the tables. */
-  private readonly halfMerged: boolean;
+  /** A process stopped in the middle of a merge: these changes above indexedRev are in the tables. */
+  private readonly merged: readonly MergedPart[];
   private newestMain: number;
   private newestSub: number;
   private scanning = false;
@@ -73,12 +80,19 @@ export class KeyIndex {
     this.hashSeed = options.hashSeed ?? 0;
     this.tables = indexReadTables(environment);
     this.reader = new TableReader(this.tables, this.limits);
-    this.scanner = new IndexScan(this.reader, this.limits);
+    this.rowAhead = options.rowAhead ?? null;
+    this.scanner = new IndexScan(this.reader, this.limits, this.rowAhead);
     this.active = new Delta(this.limits, this.hashSeed);
     this.blocks = new BlockCounts(this.tables);
     this.blocks.load();
     readMergeMark(this.tables, this.mark);
-    this.halfMerged = this.mark.position !== MERGE_FINISHED || this.mark.touchedMain > this.mark.newestMain;
+    this.merged = readMergedParts(this.tables);
+    if (this.merged.length === 0 && this.mark.position !== MERGE_FINISHED) {
+      throw new FatalError(
+        ExitCode.backendCorrupt,
+        'a merge of the key index did not end and does not tell how far it came',
+      );
+    }
     this.life = new LifeLog(this.mark.touchedMain, this.limits);
     this.newestMain = 0;
     this.newestSub = 0;
@@ -151,20 +165,37 @@ export class KeyIndex {
   }
 
   /**
-   * As record(), for the rows above indexedRev after a start. It trusts less: the tables may hold the change already (a
-   * merge that did not end), and rows before it may have been compacted before they were ever indexed (a restored
-   * snapshot). False when the tables hold it: nothing was recorded. state.ordinal is usually -1.
+   * As record(), for the rows above indexedRev after a start, in order, before anything else; endRecovery() follows. False when the
+   * tables hold the change already, of a merge that did not end: nothing was recorded. Looks nothing up in the tables: of a key
+   * that comes for the first time they hold what was before this change. Hot: 0.7 us.
    */
   recover(key: Buffer, start: number, end: number, state: KeyState): boolean {
-    if (this.active.find(key, start, end) !== -1) {
-      this.record(key, start, end, state);
-      return true;
-    }
-    const created = !state.tombstone && state.version === 1;
-    if (this.halfMerged && this.reader.holds(key, start, end, state.main, state.sub)) return false;
-    const liveBefore = (!created || this.halfMerged) && this.get(key, start, end, this.state);
-    this.add(key, start, end, state, liveBefore);
+    if (this.isMerged(key, start, end, state.main)) return false;
+    if (this.active.keyCount === 0) this.active.order.defer();
+    this.record(key, start, end, state);
     return true;
+  }
+
+  /** All rows were given to recover(). */
+  endRecovery(): void {
+    this.active.order.settle();
+  }
+
+  private isMerged(key: Buffer, start: number, end: number, main: number): boolean {
+    for (let i = 0; i < this.merged.length; i++) {
+      const part = this.merged[i]!;
+      if (main <= part.newestMain && compareBytes(key, start, end, part.key, 0, part.key.length) <= 0) return true;
+    }
+    return false;
+  }
+
+  /**
+   * As record(), for the rows of a snapshot that is being restored. It trusts less: the rows before this one may have been compacted
+   * before they were ever indexed.
+   */
+  restore(key: Buffer, start: number, end: number, state: KeyState): void {
+    const created = !state.tombstone && state.version === 1;
+    this.add(key, start, end, state, !created && this.get(key, start, end, this.state));
   }
 
   /**
@@ -175,14 +206,26 @@ export class KeyIndex {
     assert(!this.scanning, 'index used inside a scan');
     if (end !== null && start.compare(end) >= 0) return;
     this.scanning = true;
+    this.rowAhead?.begin();
     try {
       this.scanner.run(this.active, this.frozen, start, end, atRev, visit);
     } finally {
       this.scanning = false;
+      this.rowAhead?.end();
     }
   }
 
-  /** Number of live keys in the range as of atRev. Does not cost what it counts, unless atRev is very old. */
+  /** Entries that scans have looked at since the start: what they cost. */
+  get entriesScanned(): number {
+    return this.scanner.looked;
+  }
+
+  /** As of this revision and newer ones count() costs no scan. */
+  get countFloor(): number {
+    return this.life.floor;
+  }
+
+  /** Number of live keys in the range as of atRev. Does not cost what it counts, unless atRev is below countFloor. */
   count(start: Buffer, end: Buffer | null, atRev: number): number {
     assert(!this.scanning, 'index used inside a scan');
     if (end !== null && start.compare(end) >= 0) return 0;
@@ -284,6 +327,7 @@ export class KeyIndex {
   freeze(): FrozenDelta {
     assert(this.frozen === null, 'a delta is frozen already');
     assert(this.active.changeCount > 0, 'freeze of an empty delta');
+    this.active.order.settle();
     this.frozen = this.active;
     readMergeMark(this.tables, this.mark);
     this.frozenShared = this.frozen.share((this.mark.mergeNumber + 1) % 2 ** 32);

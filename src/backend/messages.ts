@@ -58,6 +58,8 @@ export type FromFlusher =
       readonly index: number;
       readonly term: number;
       readonly mergeDone: boolean;
+      /** Changes of the delta being merged that the tables lack; -1: the flusher knew of no merge. */
+      readonly mergeLeft: number;
       readonly allocatedBytes: number;
       readonly freeBytes: number;
       readonly durationMs: number;

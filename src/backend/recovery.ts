@@ -1,21 +1,19 @@
 // What a start reads from the tables: the engine's numbers, and the rows that the index tables do not know yet, which become
 // the index's first delta. The write-ahead log is replayed afterwards by the server, from the consistent index on.
 
-import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import { KeyValueView } from '../proto/mvccpb.ts';
 import {
   decodeCounter,
   encodeRevisionKey,
   isRevisionKey,
-  isTombstoneKey,
   MetaKey,
+  REVISION_KEY_BYTES,
   revisionMain,
-  revisionSub,
+  TOMBSTONE_KEY_BYTES,
 } from '../snapshot/schema.ts';
 import { readEngineState } from './engine-state.ts';
 import type { KeyIndex } from './index.ts';
-import { newKeyState } from './index-delta.ts';
+import { corrupt, IndexRow } from './index-row.ts';
 
 export interface Recovered {
   readonly generation: number;
@@ -27,10 +25,6 @@ export interface Recovered {
   readonly scheduledCompactRevision: number;
   /** Of the newest compaction that was done, or 0. */
   readonly finishedCompactRevision: number;
-}
-
-function corrupt(what: string): FatalError {
-  return new FatalError(ExitCode.backendCorrupt, `the database is damaged: ${what}; restore it from a snapshot`);
 }
 
 export function recoverNumbers(environment: ReadEnvironment): Recovered {
@@ -74,24 +68,21 @@ export function recoverNumbers(environment: ReadEnvironment): Recovered {
   };
 }
 
-/** Gives all rows after `indexedRevision` to the index. 1-2 us a row. Returns how many it did not know. */
+/** Gives all rows after `indexedRevision` to the index. About 1 us a row. Returns how many there were. */
 export function recoverIndex(environment: ReadEnvironment, index: KeyIndex, indexedRevision: number): number {
-  const state = newKeyState();
-  const view = new KeyValueView();
+  const row = new IndexRow();
+  const keys = [Buffer.alloc(REVISION_KEY_BYTES), Buffer.alloc(TOMBSTONE_KEY_BYTES)];
   let rows = 0;
-  environment.table('key').scan(encodeRevisionKey(indexedRevision + 1, 0), undefined, (key, value) => {
-    if (!isRevisionKey(key)) throw corrupt('a row without a revision');
-    if (!view.parse(value, 0, value.length)) throw corrupt(`row ${revisionMain(key)} is no KeyValue`);
-    state.main = revisionMain(key);
-    state.sub = revisionSub(key);
-    state.tombstone = isTombstoneKey(key);
-    state.createMain = view.createRevision;
-    state.version = view.version;
-    state.leaseHi = view.leaseHigh >>> 0;
-    state.leaseLo = view.leaseLow >>> 0;
-    state.ordinal = -1;
-    if (index.recover(value, view.keyStart, view.keyEnd, state)) rows++;
+  const from = encodeRevisionKey(indexedRevision + 1, 0);
+  environment.table('key').walk(from, undefined, (buffer, keyStart, keyEnd, value, valueStart, valueEnd) => {
+    const key = keys[keyEnd - keyStart - REVISION_KEY_BYTES];
+    if (key === undefined) throw corrupt('a row without a revision');
+    for (let i = 0; i < key.length; i++) key[i] = buffer[keyStart + i]!;
+    row.read(key, value, valueStart, valueEnd);
+    index.recover(value, row.keyStart, row.keyEnd, row.state);
+    rows++;
     return true;
   });
+  index.endRecovery();
   return rows;
 }

@@ -1,26 +1,41 @@
 // A growing output buffer with protobuf's primitives, kept and reused by its owner: a response of unknown size is written once
 // and handed on as (bytes, 0, length). Growth doubles; `release` returns to the small size after a big answer.
+//
+// A client decides how large an answer gets: whoever appends what it asks for asks for room() first. A writer without room is
+// full and says so; it never throws for it, since what is written may be half of an apply.
 
 import { assert } from './assert.ts';
 
 export class ByteWriter {
   bytes: Buffer;
   length = 0;
+  /** There was no room for something that was to be appended, or it is not wanted: the content is of no use. */
+  full = false;
+  /** What room() lets the content grow to. */
+  readonly bytesMax: number;
   private readonly sizeInitial: number;
 
-  constructor(sizeInitial = 65536) {
+  constructor(sizeInitial = 65536, bytesMax: number = Infinity) {
     this.sizeInitial = sizeInitial;
+    this.bytesMax = bytesMax;
     this.bytes = Buffer.allocUnsafeSlow(sizeInitial);
   }
 
   reset(): void {
     this.length = 0;
+    this.full = false;
   }
 
-  /** Drops a buffer that grew past `bytesMax`, so that one big answer does not keep its memory. */
-  release(bytesMax: number): void {
-    this.length = 0;
-    if (this.bytes.length > bytesMax) this.bytes = Buffer.allocUnsafeSlow(this.sizeInitial);
+  /** Drops a buffer that grew past `bytesKept`, so that one big answer does not keep its memory. */
+  release(bytesKept: number): void {
+    this.reset();
+    if (this.bytes.length > bytesKept) this.bytes = Buffer.allocUnsafeSlow(this.sizeInitial);
+  }
+
+  /** Whether `byteCount` more bytes may be appended. Once they may not, nothing may until the reset. Hot. */
+  room(byteCount: number): boolean {
+    if (this.length + byteCount > this.bytesMax) this.full = true;
+    return !this.full;
   }
 
   /** Makes room for `byteCount` more bytes. */

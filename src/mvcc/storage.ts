@@ -37,6 +37,8 @@ export interface KeyIndexView {
   record(key: Buffer, start: number, end: number, state: KeyState): void;
   scan(start: Buffer, end: Buffer | null, atRevision: number, visit: KeyVisitor): void;
   count(start: Buffer, end: Buffer | null, atRevision: number): number;
+  /** As of this revision and newer ones count() costs no scan. */
+  readonly countFloor: number;
   liveKeyCount(): number;
 }
 
@@ -54,6 +56,9 @@ export interface Storage {
   ): number;
   readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean;
   scanRows(fromMain: number, toMain: number, visit: RowVisitor): void;
+  /** Until unpin() a compaction deletes nothing that a read as of `revision` needs. */
+  pin(revision: number): void;
+  unpin(revision: number): void;
 }
 
 export function newKeyState(): KeyState {

@@ -3,6 +3,7 @@
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { Random } from '../io/random.ts';
+import type { PageRemainderLimits } from '../limits.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
 import { RangeRequest as RangeSchema } from '../proto/kv-schema.ts';
 import { decode, encode, type MessageInit } from '../proto/message.ts';
@@ -150,12 +151,20 @@ export class History {
 export class CheckedStore {
   readonly storage: ModelStorage = new ModelStorage();
   readonly leases: RecordedLeases = new RecordedLeases();
-  readonly store: Store;
+  store: Store;
   readonly history: History = new History();
+  private readonly pageLimits: PageRemainderLimits | undefined;
   private readonly out = new ByteWriter(64);
 
-  constructor() {
-    this.store = new Store(this.storage, this.leases, 1, -1);
+  constructor(pageLimits?: PageRemainderLimits) {
+    this.pageLimits = pageLimits;
+    this.store = new Store(this.storage, this.leases, 1, -1, pageLimits);
+  }
+
+  /** What the store knew is gone, and the engine counts older revisions by what it has stored. */
+  restart(): void {
+    this.store = new Store(this.storage, this.leases, this.revision, this.store.compactRevision, this.pageLimits);
+    this.storage.index.countFloor = this.revision;
   }
 
   get revision(): number {
@@ -188,10 +197,16 @@ export class CheckedStore {
   /** Deletes the live keys of the range; returns them. */
   delete(key: string, end = ''): string[] {
     const source = latin1(key + end);
-    const found = this.store.liveKeys(source, 0, key.length, key.length, source.length);
-    for (const each of found) this.store.deleteKey(each);
+    const { liveKeys } = this.store;
+    const count = this.store.openLiveKeys(source, 0, key.length, key.length, source.length);
+    const found: string[] = [];
+    while (liveKeys.next()) {
+      found.push(liveKeys.buffer.toString('latin1', liveKeys.start, liveKeys.end));
+      this.store.deleteKey(liveKeys.buffer, liveKeys.start, liveKeys.end);
+    }
+    if (found.length !== count) throw new Error('there are not as many keys to delete as were told');
     this.history.delete(key, end);
-    return found.map((each) => each.toString('latin1'));
+    return found;
   }
 
   commit(): void {
@@ -214,13 +229,19 @@ export class CheckedStore {
     const error = this.store.range(request, this.out);
     const revision = this.store.rangeRevision;
     if (error !== null) return { error, revision, kvs: [], more: false, count: 0 };
-    const body = decode(RangeBody, this.out.bytes, 0, this.out.length)!;
-    return { error, revision, kvs: body.kvs.map(plainKv), more: body.more, count: body.count };
+    return decodeRange(this.out.bytes.subarray(0, this.out.length), revision);
   }
 
   expected(options: RangeOptions): RangeResult {
     return this.history.range(options);
   }
+}
+
+/** A RangeResponse's body. */
+export function decodeRange(bytes: Buffer, revision: number): RangeResult {
+  const body = decode(RangeBody, bytes);
+  if (body === undefined) throw new Error('an answer does not parse');
+  return { error: null, revision, kvs: body.kvs.map(plainKv), more: body.more, count: body.count };
 }
 
 /** A KeyValue message with its bytes as text. */

@@ -230,5 +230,5 @@ test('misuse is caught', () => {
   assert.throws(() => store.put(Buffer.from('k'), 0, 1, Buffer.from('v'), 0, 1, 0, 0), /outside/);
   store.begin();
   assert.throws(() => store.begin(), /open already/);
-  assert.throws(() => store.deleteKey(Buffer.from('k')), /not live/);
+  assert.throws(() => store.deleteKey(Buffer.from('k'), 0, 1), /not live/);
 });

@@ -4,11 +4,16 @@
 
 import { assert } from '../base/assert.ts';
 import type { ByteWriter } from '../base/byte-writer.ts';
+import { type PageRemainderLimits, type ReadSlice, readSlice, wholeRead } from '../limits.ts';
 import type { RangeRequest } from '../proto/kv-request.ts';
-import { SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView, keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import { hasRevisionFilters, isDefaultOrdering, needsSort, passesFilters, SortItem, sortItems } from './kv-range.ts';
+import { Reader } from '../proto/wire.ts';
+import { isPlainRange, passesFilters, rangeEndOf } from './kv-range.ts';
+import { LiveKeys } from './live-keys.ts';
+import { RangeCounts } from './range-counts.ts';
+import { RangeRead, type SliceEnd } from './range-read.ts';
+import type { RowSorter } from './row-sorter.ts';
 import { type KeyState, newKeyState, type RowRef, type Storage } from './storage.ts';
 
 /** Told when a key gains or loses a lease; lease ids as u32 halves. */
@@ -31,11 +36,6 @@ export interface StoreCounters {
 
 const EMPTY = Buffer.alloc(0);
 
-/** The upper bound of a range as requests carry it: empty means one key, a single zero byte means to the last key. */
-function isToLast(buffer: Buffer, start: number, end: number): boolean {
-  return end - start === 1 && buffer[start] === 0;
-}
-
 export class Store {
   currentRevision: number;
   /** -1 before any compaction, as in etcd. */
@@ -47,6 +47,8 @@ export class Store {
   onCommit: ((main: number, changeCount: number) => void) | null = null;
   /** Changes of the running (or last) transaction, by sub revision: row ordinals; negative - 1 - ordinal for a tombstone. */
   readonly changes: number[] = [];
+  /** Keys to be deleted: see openLiveKeys(). */
+  readonly liveKeys: LiveKeys;
 
   private readonly storage: Storage;
   private readonly leases: LeaseBinder;
@@ -55,22 +57,36 @@ export class Store {
   private readonly state: KeyState = newKeyState();
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
   private readonly view = new KeyValueView();
+  private readonly reader = new Reader();
 
   // Of the range being visited: fields instead of a closure a request.
   private out!: ByteWriter;
   private limit = 0;
-  private visited = 0;
-  private more = false;
+  private keysMax = 0;
+  /** Length of `out` (or of what is collected) at which the slice ends. */
+  private lengthMax = 0;
+  private readonly sliceEnd: SliceEnd = { visited: 0, more: false, resumeKey: null };
+  /** Where the last KeyValue's field begins in `out`. */
+  private lastStart = 0;
   private keysOnly = false;
   private atRevision = 0;
   private request!: RangeRequest;
-  private items: SortItem[] = [];
+  private sorter!: RowSorter;
+  readonly counts: RangeCounts;
 
-  constructor(storage: Storage, leases: LeaseBinder, currentRevision: number, compactRevision: number) {
+  constructor(
+    storage: Storage,
+    leases: LeaseBinder,
+    currentRevision: number,
+    compactRevision: number,
+    pageLimits?: PageRemainderLimits,
+  ) {
     this.storage = storage;
+    this.liveKeys = new LiveKeys(storage.index);
     this.leases = leases;
     this.currentRevision = currentRevision;
     this.compactRevision = compactRevision;
+    this.counts = new RangeCounts(storage, pageLimits);
   }
 
   /** The revision that a read sees now: the transaction's own once it has changed something. */
@@ -173,37 +189,27 @@ export class Store {
     return main;
   }
 
-  /** The live keys of a range as copies, ascending. `rangeEnd` as requests carry it. */
-  liveKeys(buffer: Buffer, keyStart: number, keyEnd: number, rangeEndStart: number, rangeEndEnd: number): Buffer[] {
-    const keys: Buffer[] = [];
-    if (rangeEndStart === rangeEndEnd) {
-      if (this.storage.index.get(buffer, keyStart, keyEnd, this.state)) {
-        keys.push(Buffer.from(buffer.subarray(keyStart, keyEnd)));
-      }
-      return keys;
-    }
-    const end = isToLast(buffer, rangeEndStart, rangeEndEnd) ? null : buffer.subarray(rangeEndStart, rangeEndEnd);
-    this.storage.index.scan(buffer.subarray(keyStart, keyEnd), end, Infinity, (key, start, keyEndAt) => {
-      keys.push(Buffer.from(key.subarray(start, keyEndAt)));
-      return true;
-    });
-    return keys;
+  /** Has `liveKeys` begin with a range, `rangeEnd` as requests carry it; answers how many keys are live in it now. */
+  openLiveKeys(buffer: Buffer, keyStart: number, keyEnd: number, rangeEndStart: number, rangeEndEnd: number): number {
+    if (rangeEndStart === rangeEndEnd) return this.liveKeys.openKey(buffer, keyStart, keyEnd);
+    const end = rangeEndOf(buffer, rangeEndStart, rangeEndEnd);
+    return this.liveKeys.open(buffer.subarray(keyStart, keyEnd), end);
   }
 
   /** Deletes one live key. */
-  deleteKey(key: Buffer): void {
+  deleteKey(key: Buffer, keyStart: number, keyEnd: number): void {
     assert(this.inTransaction, 'delete outside a transaction');
     const state = this.state;
-    const isLive = this.storage.index.get(key, 0, key.length, state);
+    const isLive = this.storage.index.get(key, keyStart, keyEnd, state);
     assert(isLive, 'delete of a key that is not live');
     const main = this.currentRevision + 1;
     const sub = this.changes.length;
     const leaseHi = state.leaseHi;
     const leaseLo = state.leaseLo;
-    const length = keyValueLength(key.length, 0, 0, 0, 0, 0, 0);
+    const length = keyValueLength(keyEnd - keyStart, 0, 0, 0, 0, 0, 0);
     const storage = this.storage;
     const ordinal = storage.appendRow(main, sub, true, length, state.main, state.sub);
-    const offset = writeKeyValueHead(storage.rowBuffer, storage.rowOffset, key, 0, key.length, 0, 0, 0);
+    const offset = writeKeyValueHead(storage.rowBuffer, storage.rowOffset, key, keyStart, keyEnd, 0, 0, 0);
     assert(offset === storage.rowOffset + length, 'a tombstone is not as long as reserved');
     state.main = main;
     state.sub = sub;
@@ -212,9 +218,9 @@ export class Store {
     state.leaseHi = state.leaseLo = 0;
     state.tombstone = true;
     state.ordinal = ordinal;
-    storage.index.record(key, 0, key.length, state);
+    storage.index.record(key, keyStart, keyEnd, state);
     this.changes.push(-1 - ordinal);
-    if (leaseHi !== 0 || leaseLo !== 0) this.leases.detach(leaseHi, leaseLo, key, 0, key.length);
+    if (leaseHi !== 0 || leaseLo !== 0) this.leases.detach(leaseHi, leaseLo, key, keyStart, keyEnd);
   }
 
   /**
@@ -225,6 +231,22 @@ export class Store {
     if (!this.storage.index.get(buffer, keyStart, keyEnd, this.state)) return false;
     this.readRow(this.state, out);
     return true;
+  }
+
+  /** The live KeyValues of a range as of now, in key order, until `visit` returns false; each is valid inside the call only. */
+  visitCurrent(
+    buffer: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    rangeEndStart: number,
+    rangeEndEnd: number,
+    visit: (row: RowRef) => boolean,
+  ): void {
+    const end = rangeEndOf(buffer, rangeEndStart, rangeEndEnd);
+    this.storage.index.scan(buffer.subarray(keyStart, keyEnd), end, Infinity, (_key, _start, _end, state) => {
+      this.readRow(state, this.row);
+      return visit(this.row);
+    });
   }
 
   /** The KeyValue of a key as of `revision` into `out`; false when it was not live then, or the revision is compacted. */
@@ -249,32 +271,115 @@ export class Store {
 
   /**
    * Answers a range: appends RangeResponse's kvs (2), more (3) and count (4) to `out` and sets `rangeRevision`. With
-   * `totalCount` false, `count` is that of the answered keys (RangeStream's chunks).
+   * `totalCount` false, `count` is that of the answered keys (RangeStream's chunks). When `out` is full afterwards it has no
+   * room for the answer.
    */
   range(request: RangeRequest, out: ByteWriter, totalCount = true): EtcdError | null {
+    const read = this.rangeSliced(request, out, wholeRead, totalCount);
+    if (!(read instanceof RangeRead)) return read;
+    while (!read.step(out));
+    return null;
+  }
+
+  /** A part of a plain range, without a total count: ends with `more`, as at the limit, once it has that many bytes. */
+  rangeChunk(request: RangeRequest, out: ByteWriter, bytesMax: number): EtcdError | null {
+    const read = this.rangeSliced(request, out, { ...wholeRead, bytes: bytesMax }, false);
+    if (!(read instanceof RangeRead)) return read;
+    read.close();
+    out.varintField(0x18, 1);
+    out.varintField(0x20, read.visited);
+    return null;
+  }
+
+  /** As range(), but does no more than a slice of it: what is left goes on by the RangeRead, to be stepped to its end or closed. */
+  rangeSliced(
+    request: RangeRequest,
+    out: ByteWriter,
+    slice: ReadSlice,
+    totalCount = true,
+  ): EtcdError | RangeRead | null {
     const current = this.readRevision;
     this.rangeRevision = current;
     this.noteRange();
     const error = this.checkRevision(request.revision);
     if (error !== null) return error;
-    this.request = request;
+    const revision = request.revision <= 0 ? current : request.revision;
+    const { sliceEnd } = this;
+    if (isPlainRange(request)) {
+      this.readSlice(request, revision, request.limit > 0 ? request.limit : Infinity, slice, out);
+      if (sliceEnd.resumeKey === null && this.endRange(request, revision, totalCount, out)) return null;
+    } else {
+      this.beginSlice();
+      if (request.countOnly && this.endRange(request, revision, true, out)) return null;
+    }
+    // Within a turn it is stepped too: what is collected for sorting is looked at after each slice.
+    const overTurns = slice !== wholeRead;
+    const slices = overTurns ? slice : readSlice;
+    const read = new RangeRead(this, request, revision, slices, totalCount, sliceEnd, out, overTurns);
+    // What has not had its first slice has it now: most of these are small.
+    return sliceEnd.visited === 0 && read.step(out) ? null : read;
+  }
+
+  /** Writes more and count behind the KeyValues that readSlice() has found, if they can be told at once. */
+  private endRange(request: RangeRequest, revision: number, totalCount: boolean, out: ByteWriter): boolean {
+    const { visited, more } = this.sliceEnd;
+    let count = visited;
+    if ((more && totalCount) || request.countOnly) {
+      count = this.countNow(request, revision);
+      if (count < 0) return false;
+      if (more) this.rememberRest(request, revision, this.lastKey(out), count - visited);
+    }
+    out.varintField(0x18, more ? 1 : 0);
+    out.varintField(0x20, count);
+    return true;
+  }
+
+  // --- for RangeRead ---
+
+  /** Appends the next KeyValues of a plain range to `out`. The result is valid until the next slice. */
+  readSlice(
+    request: RangeRequest,
+    revision: number,
+    limit: number,
+    slice: ReadSlice,
+    out: ByteWriter,
+  ): Readonly<SliceEnd> {
     this.out = out;
-    this.more = false;
-    this.visited = 0;
+    this.limit = limit;
+    this.lengthMax = out.length + slice.bytes;
+    return this.visitSlice(request, revision, slice.keys, this.visitPlain);
+  }
+
+  /** Gives the next KeyValues that pass the range's filters to the sorter. */
+  collectSlice(
+    request: RangeRequest,
+    revision: number,
+    keysMax: number,
+    bytesMax: number,
+    sorter: RowSorter,
+  ): Readonly<SliceEnd> {
+    this.sorter = sorter;
+    this.lengthMax = sorter.rowBytes + bytesMax;
+    return this.visitSlice(request, revision, keysMax, this.visitSorted);
+  }
+
+  private beginSlice(): SliceEnd {
+    const { sliceEnd } = this;
+    sliceEnd.visited = 0;
+    sliceEnd.more = false;
+    sliceEnd.resumeKey = null;
+    return sliceEnd;
+  }
+
+  private visitSlice(request: RangeRequest, revision: number, keysMax: number, visit: RangeVisitor): SliceEnd {
+    const sliceEnd = this.beginSlice();
+    this.request = request;
+    this.keysMax = keysMax;
     this.keysOnly = request.keysOnly;
     // A read of the newest revision inside a transaction must see the transaction, whose revision is not the newest yet.
-    const isNewest = request.revision <= 0 || request.revision === current;
-    this.atRevision = isNewest ? Infinity : request.revision;
-    let count: number;
-    if (request.countOnly) count = this.countRange(request);
-    else if (!needsSort(request.sortTarget, request.sortOrder) && !hasRevisionFilters(request)) {
-      this.limit = request.limit > 0 ? request.limit : Infinity;
-      this.visitAll(request, this.visitPlain);
-      count = this.more && totalCount ? this.countRange(request) : this.visited;
-    } else count = this.rangeSorted(request, out);
-    out.varintField(0x18, this.more ? 1 : 0);
-    out.varintField(0x20, count);
-    return null;
+    this.atRevision = revision === this.readRevision ? Infinity : revision;
+    this.visitAll(request, visit);
+    return sliceEnd;
   }
 
   private visitAll(request: RangeRequest, visit: RangeVisitor): void {
@@ -288,39 +393,79 @@ export class Store {
       if (found) visit(buffer, keyStart, keyEnd, this.state);
       return;
     }
-    index.scan(buffer.subarray(keyStart, keyEnd), this.rangeEndOf(request), this.atRevision, visit);
+    index.scan(
+      buffer.subarray(keyStart, keyEnd),
+      rangeEndOf(buffer, rangeEndStart, rangeEndEnd),
+      this.atRevision,
+      visit,
+    );
   }
 
-  private rangeEndOf(request: RangeRequest): Buffer | null {
-    const { buffer, rangeEndStart, rangeEndEnd } = request;
-    return isToLast(buffer, rangeEndStart, rangeEndEnd) ? null : buffer.subarray(rangeEndStart, rangeEndEnd);
+  /** Keys of the range as of the revision, when that costs no scan; else -1: counts.slow() tells. */
+  countNow(request: RangeRequest, revision: number): number {
+    return this.counts.now(request, revision, this.readRevision, this.isSettled(revision));
   }
 
-  private countRange(request: RangeRequest): number {
-    if (request.rangeEndStart === request.rangeEndEnd) {
-      this.visitAll(request, this.visitCount);
-      return this.visited;
-    }
-    const key = request.buffer.subarray(request.keyStart, request.keyEnd);
-    return this.storage.index.count(key, this.rangeEndOf(request), this.atRevision);
+  /** Nothing can change what is seen as of the revision: not so that of a running transaction. */
+  private isSettled(revision: number): boolean {
+    return revision <= this.currentRevision;
   }
 
-  private readonly visitCount = (): boolean => {
-    this.visited++;
-    return true;
-  };
+  /** For the next page, which begins behind `lastKey`: how many keys there are from there on. */
+  rememberRest(request: RangeRequest, revision: number, lastKey: Buffer, count: number): void {
+    if (this.isSettled(revision)) this.counts.rememberRest(request, revision, lastKey, count);
+  }
+
+  /** The last key that readSlice() appended to `out`, a copy. */
+  lastKey(out: ByteWriter): Buffer {
+    const { view, reader } = this;
+    reader.reset(out.bytes, this.lastStart, out.length);
+    assert(reader.readTag() && reader.fieldNumber === 2, 'an answer does not end with a KeyValue');
+    reader.readBytes();
+    assert(view.parse(out.bytes, reader.bytesStart, reader.bytesEnd), 'an answered KeyValue does not parse');
+    return Buffer.from(out.bytes.subarray(view.keyStart, view.keyEnd));
+  }
+
+  pin(revision: number): void {
+    this.storage.pin(revision);
+  }
+
+  unpin(revision: number): void {
+    this.storage.unpin(revision);
+  }
 
   private readonly visitPlain: RangeVisitor = (key, keyStart, keyEnd, state) => {
-    if (this.visited >= this.limit) {
-      this.more = true;
+    const { sliceEnd, out } = this;
+    if (sliceEnd.visited >= this.limit) {
+      sliceEnd.more = true;
       return false;
     }
-    this.visited++;
+    if (sliceEnd.visited >= this.keysMax || out.length >= this.lengthMax) return this.endSlice(key, keyStart, keyEnd);
+    sliceEnd.visited++;
+    this.lastStart = out.length;
     if (this.keysOnly) this.writeKeyOnly(key, keyStart, keyEnd, state);
     else {
       this.readRow(state, this.row);
-      this.out.bytesField(0x12, this.row.buffer, this.row.start, this.row.end);
+      const { buffer, start, end } = this.row;
+      if (out.room(end - start)) out.bytesField(0x12, buffer, start, end);
     }
+    return !out.full;
+  };
+
+  private endSlice(key: Buffer, keyStart: number, keyEnd: number): boolean {
+    this.sliceEnd.resumeKey = Buffer.from(key.subarray(keyStart, keyEnd));
+    return false;
+  }
+
+  private readonly visitSorted: RangeVisitor = (key, keyStart, keyEnd, state) => {
+    const { sliceEnd, sorter, view } = this;
+    const isOver = sliceEnd.visited >= this.keysMax || sorter.rowBytes >= this.lengthMax;
+    if (isOver) return this.endSlice(key, keyStart, keyEnd);
+    sliceEnd.visited++;
+    this.readRow(state, this.row);
+    const { buffer, start, end } = this.row;
+    assert(view.parse(buffer, start, end), 'a row is no KeyValue');
+    if (passesFilters(this.request, view.modRevision, view.createRevision)) sorter.add(view, start, end);
     return true;
   };
 
@@ -346,62 +491,12 @@ export class Store {
   ): void {
     const length = keyValueLength(keyEnd - keyStart, createMain, main, version, 0, 0, 0);
     const out = this.out;
+    if (!out.room(length)) return;
     out.byte(0x12);
     out.varint(length);
     out.reserve(length);
     out.length = writeKeyValueHead(out.bytes, out.length, key, keyStart, keyEnd, createMain, main, version);
   }
-
-  /** Filters and orders: every KeyValue of the range is held. Returns the range's count, before the filters as in etcd. */
-  private rangeSorted(request: RangeRequest, out: ByteWriter): number {
-    // Without an order etcd reads the first keys alone, one more than the limit, and sorts those by the target.
-    const isCut = isDefaultOrdering(request.sortTarget, request.sortOrder) && !hasRevisionFilters(request);
-    this.limit = isCut && request.limit > 0 ? request.limit + 1 : Infinity;
-    this.items = [];
-    this.visitAll(request, this.visitSorted);
-    const items = this.items;
-    this.items = [];
-    sortItems(items, request.sortTarget, request.sortOrder);
-    if (request.limit > 0 && items.length > request.limit) {
-      items.length = request.limit;
-      this.more = true;
-    }
-    // From the index there is no lease to answer; when the values were needed for sorting, there is.
-    const isFromIndex = request.keysOnly && request.sortTarget !== SortTarget.value;
-    for (const { bytes, view } of items) {
-      if (!request.keysOnly) out.bytesField(0x12, bytes, 0, bytes.length);
-      else {
-        const leaseHi = isFromIndex ? 0 : view.leaseHigh;
-        const leaseLo = isFromIndex ? 0 : view.leaseLow;
-        const { createRevision, modRevision, version, keyStart, keyEnd } = view;
-        const length = keyValueLength(keyEnd - keyStart, createRevision, modRevision, version, 0, leaseHi, leaseLo);
-        out.byte(0x12);
-        out.varint(length);
-        out.reserve(length);
-        const offset = writeKeyValueHead(
-          out.bytes,
-          out.length,
-          bytes,
-          keyStart,
-          keyEnd,
-          createRevision,
-          modRevision,
-          version,
-        );
-        out.length = writeKeyValueTail(out.bytes, offset, EMPTY, 0, 0, leaseHi, leaseLo);
-      }
-    }
-    return this.visited < this.limit ? this.visited : this.countRange(request);
-  }
-
-  private readonly visitSorted: RangeVisitor = (_key, _keyStart, _keyEnd, state) => {
-    if (this.visited >= this.limit) return false;
-    this.visited++;
-    this.readRow(state, this.row);
-    const item = new SortItem(Buffer.from(this.row.buffer.subarray(this.row.start, this.row.end)));
-    if (passesFilters(this.request, item.view.modRevision, item.view.createRevision)) this.items.push(item);
-    return true;
-  };
 
   /** Null, or why a compaction to `revision` is refused. The deletes themselves are the engine's. */
   compact(revision: number): EtcdError | null {

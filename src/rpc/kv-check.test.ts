@@ -93,6 +93,15 @@ test('nested as deep as the bound, and one deeper', () => {
   assert.equal(check({ success: [{ txn: nested(129) }] }), etcdErrors.tooManyOps);
 });
 
+test('one that nests too deep to be read has too many operations, but for what stands before it', () => {
+  let deep: TxnInit = {};
+  for (let i = 0; i < 900; i++) deep = { success: [{ txn: deep }] };
+  assert.equal(check(deep), etcdErrors.tooManyOps);
+  assert.equal(check(deep, 100_000), etcdErrors.tooManyOps);
+  assert.equal(check({ success: [{ put: {} }, { txn: deep }] }), etcdErrors.emptyKey);
+  assert.equal(check({ success: [{ txn: deep }, { put: {} }] }), etcdErrors.tooManyOps);
+});
+
 test('txn: its parts are checked, in order', () => {
   assert.equal(check({ compare: [{}] }), etcdErrors.emptyKey);
   assert.equal(check({ success: [{}] }), etcdErrors.keyNotFound, 'an operation that is none');

@@ -31,6 +31,8 @@ export function checkDelete(request: DeleteRangeRequest): EtcdError | null {
 
 /** `opsMax` is --max-txn-ops less what the levels above have used. */
 export function checkTxn(request: TxnRequest, opsMax: number): EtcdError | null {
+  // Not reached with the default of the flag: each level around takes one from `opsMax`.
+  if (request.isTooDeep) return etcdErrors.tooManyOps;
   const ops = Math.max(request.compare.length, request.success.length, request.failure.length);
   if (ops > opsMax) return etcdErrors.tooManyOps;
   for (const compare of request.compare) if (compare.keyStart === compare.keyEnd) return etcdErrors.emptyKey;

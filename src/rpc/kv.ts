@@ -7,18 +7,20 @@ import { isReadOnly, isSerializable } from '../apply/txn.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
-import { applyBodyBytesKept } from '../limits.ts';
+import { applyBodyBytesKept, type BigReadLimits, bigReadLimits } from '../limits.ts';
+import { ownRange, RangeRead } from '../mvcc/range-read.ts';
 import { CompactionRequest, HeaderOnlyResponse } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest } from '../proto/kv-request.ts';
 import { decode } from '../proto/message.ts';
-import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import { Reader } from '../proto/wire.ts';
+import { type EtcdError, etcdErrors, messageTooLarge } from '../proto/rpctypes.ts';
 import { type Member, readOnlyTxnKind } from '../server/member.ts';
 import type { Waiter } from '../server/pending.ts';
 import type { ReadWaiter } from '../server/read-queue.ts';
 import { rangeText, txnText } from '../server/request-text.ts';
+import { rangeResponseText, sizeWithRevision, txnResponseText } from '../server/response-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
+import { BigReads } from './big-reads.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
 import { RangeStreamHandler } from './range-stream.ts';
 
@@ -30,6 +32,8 @@ export interface KvOptions {
   readonly requestBytesMax: number;
   /** Physical compaction is answered when the deletes are done. */
   readonly afterCompaction: (revision: number, done: () => void) => void;
+  /** bigReadLimits, but for tests. */
+  readonly readLimits?: BigReadLimits;
 }
 
 export function registerKv(router: Router, member: Member, options: KvOptions): void {
@@ -48,11 +52,19 @@ class KvService {
   private readonly rangeRequest = new RangeRequest();
   private readonly putRequest = new PutRequest();
   private readonly deleteRequest = new DeleteRangeRequest();
-  private readonly body = new ByteWriter();
+  private readonly readLimits: BigReadLimits;
+  private readonly bigReads: BigReads;
+  private readonly body: ByteWriter;
+  private readonly txnBody: ByteWriter;
 
   constructor(member: Member, options: KvOptions) {
+    const { header, applier } = member.parts;
     this.member = member;
     this.options = options;
+    this.readLimits = options.readLimits ?? bigReadLimits;
+    this.bigReads = new BigReads(this.readLimits, header, setImmediate);
+    this.body = new ByteWriter(65536, this.readLimits.answerBytesMax);
+    this.txnBody = applier.newBody();
   }
 
   range(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -63,8 +75,10 @@ class KvService {
     }
     const error = checkRange(request);
     if (error !== null) failWith(call, error);
-    else if (request.serializable || this.member.canReadNow) this.answerRange(call, request);
-    else this.member.read(new RangeWaiter(this, call, Buffer.from(message.subarray(start, end))));
+    else if (request.serializable || this.member.canReadNow) {
+      this.answerRange(call, request);
+      if (!call.ended) keepRequest(call, message, start, end);
+    } else this.member.read(new RangeWaiter(this, call, keepRequest(call, message, start, end)));
   }
 
   /** The request's bytes as kept by a waiter. */
@@ -74,21 +88,50 @@ class KvService {
   }
 
   private answerRange(call: ServerCall, request: RangeRequest): void {
-    const { store, header, counters, nowMs, warningApplyMs } = this.member.parts;
+    const { store, header, nowMs } = this.member.parts;
+    const { body, bigReads } = this;
+    const isKey = request.rangeEndStart === request.rangeEndEnd;
+    const isPage = request.limit > 0 && request.limit <= this.readLimits.slice.keys;
+    if (!isKey && bigReads.mustWait(call, isPage)) {
+      const kept = ownRange(request);
+      bigReads.wait(call, () => this.answerRange(call, kept));
+      return;
+    }
     const startMs = nowMs();
-    this.body.release(applyBodyBytesKept);
-    const error = store.range(request, this.body);
-    const tookMs = nowMs() - startMs;
+    body.release(applyBodyBytesKept);
+    const read = store.rangeSliced(request, body, this.readLimits.slice);
+    if (read instanceof RangeRead) {
+      bigReads.begin(call, read, body, (error, bytes) => {
+        this.noteRange(startMs, read.request, error, read.answered, bytes, read.headerRevision);
+      });
+      return;
+    }
+    const error = read === null && body.full ? messageTooLarge(body.bytesMax) : read;
     if (error !== null) failWith(call, error);
-    else respondWithBody(call, header, store.rangeRevision, this.body);
-    counters.observeRange(error === null, tookMs / 1000);
-    counters.observeRequest(RequestField.range, error === null, tookMs / 1000);
-    if (tookMs > warningApplyMs) this.warnSlowRange(tookMs, request);
+    else respondWithBody(call, header, store.rangeRevision, body);
+    this.noteRange(startMs, request, error, -1, body.length, store.rangeRevision);
   }
 
-  private warnSlowRange(tookMs: number, request: RangeRequest): void {
-    const response = `range_response_count:${countKeyValues(this.body)} size:${this.body.length}`;
-    this.member.log.slowRead('read-only range ', rangeText(request), response, tookMs);
+  /** `answered`: how many KeyValues; -1: as many as the body holds. */
+  private noteRange(
+    startMs: number,
+    request: RangeRequest,
+    error: EtcdError | null,
+    answered: number,
+    bytes: number,
+    revision: number,
+  ): void {
+    const { counters, nowMs, warningApplyMs } = this.member.parts;
+    const tookMs = nowMs() - startMs;
+    counters.observeRange(error === null, tookMs / 1000);
+    counters.observeRequest(RequestField.range, error === null, tookMs / 1000);
+    if (tookMs <= warningApplyMs) return;
+    let response = '';
+    if (error === null) {
+      if (answered < 0) response = rangeResponseText(this.body, revision);
+      else response = `range_response_count:${answered} size:${sizeWithRevision(bytes, revision)}`;
+    }
+    this.member.log.slowRead('read-only range ', rangeText(request), response, tookMs, error);
   }
 
   put(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -126,7 +169,7 @@ class KvService {
     if (error !== null) failWith(call, error);
     else if (!isReadOnly(request)) this.propose(call, RequestField.txn, message, start, end);
     else if (isSerializable(request) || this.member.canReadNow) this.answerTxn(call, request);
-    else this.member.read(new TxnWaiter(this, call, Buffer.from(message.subarray(start, end))));
+    else this.member.read(new TxnWaiter(this, call, keepRequest(call, message, start, end)));
   }
 
   txnFrom(call: ServerCall, message: Buffer): void {
@@ -138,15 +181,18 @@ class KvService {
   private answerTxn(call: ServerCall, request: TxnRequest): void {
     const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
     const startMs = nowMs();
-    this.body.release(applyBodyBytesKept);
-    const error = applier.readTxn(request, this.body);
+    const body = this.txnBody;
+    body.release(applyBodyBytesKept);
+    let error = applier.readTxn(request, body);
+    if (error === null && body.full) error = messageTooLarge(body.bytesMax);
     const tookMs = nowMs() - startMs;
     counters.observeRequest(readOnlyTxnKind, error === null, tookMs / 1000);
     if (tookMs > warningApplyMs) {
-      this.member.log.slowRead('read-only txn ', txnText(request), `size:${this.body.length}`, tookMs);
+      const response = error === null ? txnResponseText(body, store.currentRevision) : '';
+      this.member.log.slowRead('read-only txn ', txnText(request), response, tookMs, error);
     }
     if (error !== null) failWith(call, error);
-    else respondWithBody(call, header, store.currentRevision, this.body);
+    else respondWithBody(call, header, store.currentRevision, body);
   }
 
   private propose(call: ServerCall, field: RequestField, message: Buffer, start: number, end: number): void {
@@ -173,16 +219,11 @@ class KvService {
   }
 }
 
-/** How many KeyValues a RangeResponse's body holds: only a line about a slow request asks. */
-function countKeyValues(body: ByteWriter): number {
-  const reader = new Reader();
-  reader.reset(body.bytes, 0, body.length);
-  let count = 0;
-  while (reader.readTag()) {
-    if (reader.fieldNumber === 2) count++;
-    reader.skip();
-  }
-  return count;
+/** A copy of the request for its answer in a later turn. */
+function keepRequest(call: ServerCall, message: Buffer, start: number, end: number): Buffer {
+  const kept = Buffer.from(message.subarray(start, end));
+  call.keepRequest(kept, 0, kept.length);
+  return kept;
 }
 
 class RangeWaiter implements ReadWaiter {

@@ -31,7 +31,10 @@ export function crashOptions(path: string): BackendOptions {
       mergeStepKeys: 20,
       mergeIdleTicks: 3,
       compactSliceRows: 30,
+      indexLagEntriesMax: 400,
       defragCatchUpRows: 100,
+      defragLastRoundRows: 60,
+      defragRoundsMax: 6,
     },
     indexLimits: { ...indexLimits, deltaEntries: 512, keySlabBytes: 4096, countBlockKeys: 64, countBlockKeysMin: 8 },
   };

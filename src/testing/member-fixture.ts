@@ -11,6 +11,7 @@ import type { ServerConfig } from '../config/server-config.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
+import type { BackendLimits } from '../limits.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { encode, type MessageInit, type Schema } from '../proto/message.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
@@ -39,6 +40,8 @@ export class MemberFixture {
   readonly lines: string[] = [];
   readonly fatal: FatalError[] = [];
   member!: Member;
+  /** Of the database, when a test shrinks them. */
+  limits: BackendLimits | null = null;
   /** While true nothing that the WAL is given becomes durable. */
   walStalled = false;
   private offsetMs = 0;
@@ -96,6 +99,7 @@ export class MemberFixture {
       flushConnections: () => {},
       schedule: setImmediate,
       clock,
+      ...(this.limits === null ? {} : { limits: this.limits }),
     });
     this.pump = setInterval(() => {
       while (!this.walStalled && this.writer !== null && this.writer.pending > 0) this.writer.step();

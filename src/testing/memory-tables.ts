@@ -8,7 +8,15 @@
 // environment, those of scan() when `visit` has returned. Code that keeps them fails here instead of now and then on LMDB.
 
 import { assert } from '../base/assert.ts';
-import type { EnvironmentSizes, ReadEnvironment, ScanVisitor, WriteEnvironment, WriteTable } from '../io/table.ts';
+import type {
+  EntryVisitor,
+  EnvironmentSizes,
+  ReadEnvironment,
+  ScanVisitor,
+  ValueRef,
+  WriteEnvironment,
+  WriteTable,
+} from '../io/table.ts';
 
 const BLOCK_ENTRIES_MAX = 256;
 const POISON = 0xa5;
@@ -166,6 +174,23 @@ class MemoryTable implements WriteTable {
     const found = block.keys[at];
     if (found === undefined || found.compare(key) !== 0) return undefined;
     return this.environment.handOut(block.values[at]!);
+  }
+
+  find(key: Buffer, out: ValueRef): boolean {
+    const value = this.get(key);
+    if (value === undefined) return false;
+    out.buffer = value;
+    out.start = 0;
+    out.end = value.length;
+    return true;
+  }
+
+  findAll(): boolean {
+    return false;
+  }
+
+  walk(start: Buffer | undefined, end: Buffer | undefined, visit: EntryVisitor): void {
+    this.scan(start, end, (key, value) => visit(key, 0, key.length, value, 0, value.length));
   }
 
   scan(start: Buffer | undefined, end: Buffer | undefined, visit: ScanVisitor, reverse = false): void {

@@ -38,6 +38,11 @@ export class ModelStorage implements Storage {
   /** Rows whose ordinal is below are "in the tables": the index gives -1 for them, and their bytes live until the next read. */
   flushedBelow = 0;
 
+  /** Rows that scanRows() has visited. */
+  rowsScanned = 0;
+  /** Revisions that reads hold, and compactions that wait for them. */
+  private readonly pins: number[] = [];
+  private readonly held: number[] = [];
   private rows: Row[] = [];
   private nextOrdinal = 0;
   private readonly byOrdinal = new Map<number, Row>();
@@ -100,6 +105,7 @@ export class ModelStorage implements Storage {
     const out: RowRef = { buffer: this.tableScratch, start: 0, end: 0 };
     for (const row of [...this.rows]) {
       if (row.main < fromMain || row.main > toMain) continue;
+      this.rowsScanned++;
       this.readIntoScratch(row, out);
       if (!visit(row.main, row.sub, row.tombstone, out.buffer, out.start, out.end)) return;
     }
@@ -110,8 +116,27 @@ export class ModelStorage implements Storage {
     this.flushedBelow = this.nextOrdinal;
   }
 
-  /** Deletes what etcd's compaction to `revision` deletes. */
+  get pinned(): number {
+    return this.pins.length;
+  }
+
+  pin(revision: number): void {
+    this.pins.push(revision);
+  }
+
+  unpin(revision: number): void {
+    const at = this.pins.indexOf(revision);
+    assert(at !== -1, 'a revision is let go that was not pinned');
+    this.pins.splice(at, 1);
+    while (this.held.length > 0 && this.pins.every((pin) => pin >= this.held[0]!)) this.compact(this.held.shift()!);
+  }
+
+  /** Deletes what etcd's compaction to `revision` deletes, once no read needs it. */
   compact(revision: number): void {
+    if (this.pins.some((pin) => pin < revision)) {
+      this.held.push(revision);
+      return;
+    }
     const kept = this.index.compact(revision);
     this.rows = this.rows.filter((row) => row.main > revision || kept.has(`${row.main}_${row.sub}`));
   }
@@ -190,6 +215,7 @@ class ModelIndex implements KeyIndexView {
       if (!this.fill(this.keys.get(name), atRevision, state)) continue;
       // At an older revision only where the row is: see the interface.
       if (atRevision !== Infinity) state.createMain = state.version = state.leaseHi = state.leaseLo = GARBAGE;
+      this.keysScanned++;
       const keyEnd = 3 + scratch.write(name, 3, 'latin1');
       if (!visit(scratch, 3, keyEnd, state)) return;
     }
@@ -203,6 +229,11 @@ class ModelIndex implements KeyIndexView {
     });
     return count;
   }
+
+  /** As the engine after a restart: what is older takes a scan. */
+  countFloor = 0;
+  /** Keys that scan() has visited, for a count() too. */
+  keysScanned = 0;
 
   liveKeyCount(): number {
     return this.count(Buffer.alloc(0), null, Infinity);

@@ -8,7 +8,7 @@ export class RecordedCall implements ServerCall {
   readonly method: MethodEntry;
   readonly connection: ConnectionInfo = { id: 1, remoteAddress: 'test', localAddress: 'test', tls: null };
   readonly deadlineMs: number = Infinity;
-  readonly bufferedBytes = 0;
+  bufferedBytes = 0;
   context: unknown = null;
   onDrain: (() => void) | null = null;
   onCancel: (() => void) | null = null;
@@ -59,6 +59,8 @@ export class RecordedCall implements ServerCall {
     return undefined;
   }
 
+  keepRequest(): void {}
+
   respond(message: Buffer, start: number, end: number): void {
     this.sent.push(Buffer.from(message.subarray(start, end)));
     this.end();
@@ -67,6 +69,14 @@ export class RecordedCall implements ServerCall {
   respondWith<T>(sizeMax: number, write: (out: Buffer, offset: number, arg: T) => number, arg: T): void {
     const out = Buffer.alloc(sizeMax);
     this.respond(out, 0, write(out, 0, arg));
+  }
+
+  respondPulled(bytes: number, last: Buffer, next: () => Buffer): void {
+    const parts: Buffer[] = [];
+    for (let left = bytes; left > 0; left -= parts.at(-1)!.length) parts.push(next());
+    if (parts.at(-1) !== last) throw new Error('the last part is another one');
+    const answer = Buffer.concat(parts);
+    this.respond(answer, 0, answer.length);
   }
 
   fail(status: Status): void {

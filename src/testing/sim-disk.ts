@@ -8,6 +8,7 @@
 //     possibly in part (bytes outside a write's range never change: "powersafe overwrite"); a size change is applied or not.
 //   - A name's creation, removal or rename is pending until syncDirectory. crash() applies each pending change or not, on its
 //     own, a rename whole.
+//   - Directories are durable once mkdir returns.
 //   - A failed fdatasync forgets the unsynced writes as a kernel may: a later successful one does not make them durable.
 //   - `crashAfter` throws SimCrash out of the n-th changing call, before or in the middle of it; then call crash().
 
@@ -180,7 +181,17 @@ export class SimDisk implements Disk {
   }
 
   mkdir(directory: string): void {
-    this.#directories.add(directory);
+    // Each level is durable before the next, as nodeDisk makes them; the one that a crash comes in is there or not.
+    const missing: string[] = [];
+    for (let level = directory; !this.#directories.has(level); level = parent(level)) missing.unshift(level);
+    for (const level of missing) {
+      this.#change(() => this.#directories.add(level));
+      this.#directories.add(level);
+    }
+  }
+
+  permissions(): number {
+    return 0o700;
   }
 
   syncDirectory(directory: string): void {
@@ -216,6 +227,7 @@ export class SimDisk implements Disk {
 
   lock(path: string): DiskLock | null {
     if (this.#locks.has(path)) return null;
+    this.#change();
     this.#locks.add(path);
     const locks = this.#locks;
     return { release: () => locks.delete(path) };

@@ -1,0 +1,342 @@
+// Goal: ranges that take many turns end with the answer of their revision, take turns, hold no more than their bounds allow, and leave
+// nothing behind when they are cancelled or too large. Method: the store over its model engine, calls whose answers the test takes part
+// by part, and a scheduler that the test turns; random mixes of all of it, then each bound alone.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ByteWriter } from '../base/byte-writer.ts';
+import { Router } from '../grpc/router.ts';
+import { type Random, SeededRandom } from '../io/random.ts';
+import type { BigReadLimits } from '../limits.ts';
+import { RangeRead } from '../mvcc/range-read.ts';
+import {
+  CheckedStore,
+  decodeRange,
+  type RangeOptions,
+  type RangeResult,
+  randomKey,
+  requestOf,
+} from '../mvcc/store-fixture.ts';
+import { ResponseHeaderEncoder } from '../server/response-header.ts';
+import { RecordedCall } from '../testing/recorded-call.ts';
+import { BigReads } from './big-reads.ts';
+
+const router = new Router();
+router.unary('etcdserverpb.KV', 'Range', () => {});
+
+/** A call of a client that takes its answer when the test says so. */
+class SlowCall extends RecordedCall {
+  override readonly connection: RecordedCall['connection'];
+  readonly taken: Buffer[] = [];
+  total = -1;
+  private next: (() => Buffer) | null = null;
+
+  constructor(connectionId: number) {
+    super(router, '/etcdserverpb.KV/Range');
+    this.connection = { id: connectionId, remoteAddress: 'test', localAddress: 'test', tls: null };
+  }
+
+  override respondPulled(bytes: number, _last: Buffer, next: () => Buffer): void {
+    assert.ok(!this.ended && this.total === -1);
+    this.total = bytes;
+    this.next = next;
+  }
+
+  get sending(): boolean {
+    return this.next !== null && !this.ended;
+  }
+
+  /** Takes one part; true: that was the last. */
+  pull(): boolean {
+    this.taken.push(this.next!());
+    const bytes = this.taken.reduce((sum, part) => sum + part.length, 0);
+    assert.ok(bytes <= this.total);
+    if (bytes < this.total) return false;
+    this.end();
+    return true;
+  }
+
+  cancel(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.onCancel?.();
+  }
+}
+
+const plenty: BigReadLimits = {
+  slice: { keys: 3, bytes: 100, countKeys: 3 },
+  answerBytesMax: 2 ** 31 - 1,
+  assembledBytesMax: 1e9,
+  sendingBytesMax: 1e9,
+  connectionReadsMax: 100,
+};
+
+interface Asked {
+  readonly call: SlowCall;
+  /** Null while it waits to begin. */
+  expected: RangeResult | null;
+  ended: number;
+}
+
+class Bench {
+  readonly checked: CheckedStore = new CheckedStore();
+  readonly bigReads: BigReads;
+  private readonly limits: BigReadLimits;
+  private due: (() => void) | null = null;
+
+  constructor(limits: Partial<BigReadLimits> = {}) {
+    this.limits = { ...plenty, ...limits };
+    this.bigReads = new BigReads(this.limits, new ResponseHeaderEncoder(1n, 2n), (run) => {
+      assert.equal(this.due, null, 'scheduled twice');
+      this.due = run;
+    });
+  }
+
+  fill(count: number, valueBytes = 20): void {
+    this.checked.begin();
+    for (let i = 0; i < count; i++) this.checked.put(`k${1000 + i}`, 'v'.repeat(valueBytes));
+    this.checked.commit();
+  }
+
+  /** As rpc/kv.ts does. */
+  ask(connectionId: number, options: RangeOptions): Asked {
+    const asked: Asked = { call: new SlowCall(connectionId), expected: null, ended: 0 };
+    this.begin(asked, options);
+    return asked;
+  }
+
+  private begin(asked: Asked, options: RangeOptions): void {
+    const { call } = asked;
+    const request = requestOf(options);
+    const isKey = request.rangeEndStart === request.rangeEndEnd;
+    const isPage = request.limit > 0 && request.limit <= this.limits.slice.keys;
+    if (!isKey && this.bigReads.mustWait(call, isPage)) {
+      this.bigReads.wait(call, () => this.begin(asked, options));
+      return;
+    }
+    asked.expected = this.checked.expected(options);
+    const out = new ByteWriter(16);
+    const read = this.checked.store.rangeSliced(request, out, this.limits.slice);
+    if (read instanceof RangeRead) {
+      this.bigReads.begin(call, read, out, (error, bytes) => {
+        asked.ended++;
+        if (error !== null) assert.equal(bytes, 0);
+      });
+      return;
+    }
+    assert.equal(read, asked.expected.error);
+    assert.equal(asked.expected.kvs.length <= this.limits.slice.keys, true);
+    asked.ended++;
+    call.end();
+  }
+
+  /** One turn of the loop; false: nothing is due. */
+  turn(): boolean {
+    const { due } = this;
+    if (due === null) return false;
+    this.due = null;
+    due();
+    return true;
+  }
+
+  turns(): number {
+    let count = 0;
+    while (this.turn()) assert.ok(++count < 100_000, 'it does not end');
+    return count;
+  }
+}
+
+function checkAnswer({ call, expected, ended }: Asked): void {
+  assert.equal(ended, 1);
+  if (call.taken.length === 0) return;
+  const message = Buffer.concat(call.taken);
+  assert.equal(message.length, call.total);
+  // Field 1 is the header; the schema of the body leaves it out.
+  assert.equal(message[0], 0x0a);
+  const body = message.subarray(2 + message[1]!);
+  assert.deepEqual(decodeRange(body, expected!.revision), expected);
+}
+
+const ALL: RangeOptions = { key: 'k', end: 'l' };
+
+function randomOptions(random: Random): RangeOptions {
+  return {
+    key: random.below(2) === 0 ? '\0' : randomKey(random),
+    end: '\0',
+    limit: random.below(3) === 0 ? 1 + random.below(20) : 0,
+    sortOrder: random.below(3),
+    sortTarget: random.below(2) === 0 ? 0 : random.below(5),
+    keysOnly: random.below(4) === 0,
+  };
+}
+
+test('random reads of random clients, some slow, some gone', () => {
+  let answered = 0;
+  let cancelled = 0;
+  let waited = 0;
+  for (let seed = 1; seed <= 25; seed++) {
+    const random = new SeededRandom(seed);
+    const bench = new Bench({
+      slice: { keys: 1 + random.below(6), bytes: 20 + random.below(200), countKeys: 1 + random.below(6) },
+      assembledBytesMax: 200 + random.below(2000),
+      sendingBytesMax: random.below(2000),
+      connectionReadsMax: 1 + random.below(4),
+    });
+    const { checked, bigReads } = bench;
+    let open: Asked[] = [];
+    const settle = (): void => {
+      open = open.filter((asked) => {
+        if (!asked.call.ended) return true;
+        if (asked.call.status === null) cancelled++;
+        else {
+          checkAnswer(asked);
+          answered++;
+        }
+        return false;
+      });
+    };
+    try {
+      for (let step = 0; step < 400; step++) {
+        const kind = random.below(10);
+        if (kind < 3) {
+          checked.begin();
+          for (let ops = random.below(5); ops > 0; ops--) {
+            if (random.below(4) > 0) checked.put(randomKey(random), 'v'.repeat(random.below(30)));
+            else checked.delete(randomKey(random));
+          }
+          checked.commit();
+          if (random.below(8) === 0) checked.compact(checked.revision);
+        } else if (kind < 5) {
+          open.push(bench.ask(random.below(3), randomOptions(random)));
+          if (open.at(-1)!.expected === null) waited++;
+        } else if (kind < 8) bench.turn();
+        else if (open.length > 0) {
+          const { call } = open[random.below(open.length)]!;
+          if (random.below(12) === 0) call.cancel();
+          else if (call.sending) call.pull();
+        }
+        settle();
+      }
+      for (let rounds = 0; open.length > 0; rounds++) {
+        assert.ok(rounds < 1000, 'reads are left that nothing ends');
+        bench.turns();
+        for (const { call } of open) while (call.sending && !call.pull());
+        settle();
+      }
+      bench.turns();
+      assert.deepEqual(bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+      assert.equal(checked.storage.pinned, 0, 'a revision stays pinned');
+    } catch (error) {
+      throw new Error(`seed ${seed}`, { cause: error });
+    }
+  }
+  assert.ok(answered > 800 && cancelled > 20 && waited > 100, JSON.stringify({ answered, cancelled, waited }));
+});
+
+test('reads take turns: a short one that comes late is not behind a long one', () => {
+  const bench = new Bench();
+  bench.fill(3000);
+  const long = bench.ask(1, ALL);
+  for (let i = 0; i < 50; i++) bench.turn();
+  const short = bench.ask(2, { key: 'k1990', end: 'k2010' });
+  let turns = 0;
+  while (!short.call.sending && bench.turn()) turns++;
+  assert.ok(turns < 20, `${turns} turns for 20 keys`);
+  assert.ok(!long.call.sending);
+  bench.turns();
+  for (const asked of [long, short]) {
+    while (!asked.call.pull());
+    checkAnswer(asked);
+  }
+});
+
+test('beyond what readings may hold together the oldest goes on alone, until it ends', () => {
+  const bench = new Bench({ assembledBytesMax: 5000 });
+  bench.fill(400);
+  const asked = Array.from({ length: 10 }, (_, i) => bench.ask(i, ALL));
+  const oneAnswer = 400 * 50;
+  let highest = 0;
+  while (bench.turn()) {
+    // Answers that are complete are their connections' matter.
+    for (const { call } of asked) while (call.sending && !call.pull());
+    highest = Math.max(highest, bench.bigReads.load.bytes);
+  }
+  assert.ok(highest < 5000 + oneAnswer, `${highest} bytes were held`);
+  for (const each of asked) checkAnswer(each);
+});
+
+test('a connection that does not take its answers holds up its own reads alone', () => {
+  const bench = new Bench({ sendingBytesMax: 1000, connectionReadsMax: 3 });
+  bench.fill(200);
+  const first = bench.ask(1, ALL);
+  bench.turns();
+  assert.ok(first.call.sending, 'its answer is complete, and is not taken');
+  const second = bench.ask(1, ALL);
+  assert.equal(second.expected, null, 'it does not even begin');
+  const page = bench.ask(1, { ...ALL, limit: 2 });
+  const key = bench.ask(1, { key: 'k1000' });
+  assert.ok(page.call.ended && key.call.ended, 'what is small is answered');
+  const other = bench.ask(2, ALL);
+  bench.turns();
+  assert.ok(other.call.sending && !second.call.sending);
+  while (!first.call.pull());
+  bench.turns();
+  assert.ok(second.call.sending, 'there is room now');
+  while (!second.call.pull());
+  for (const asked of [first, second]) checkAnswer(asked);
+  other.call.cancel();
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+});
+
+test('reads that are under way wait too, while their connection takes nothing', () => {
+  const bench = new Bench({ sendingBytesMax: 1000 });
+  bench.fill(200);
+  const [first, second] = [bench.ask(1, { ...ALL, limit: 150 }), bench.ask(1, ALL)];
+  const other = bench.ask(2, ALL);
+  bench.turns();
+  assert.ok(first.call.sending && other.call.sending && !second.call.sending);
+  while (!first.call.pull());
+  bench.turns();
+  assert.ok(second.call.sending);
+  for (const { call } of [second, other]) while (!call.pull());
+  for (const asked of [first, second, other]) checkAnswer(asked);
+});
+
+test('a connection has so many reads under way, and so many wait; those that are gone do not', () => {
+  const bench = new Bench({ connectionReadsMax: 2 });
+  bench.fill(200);
+  const asked = Array.from({ length: 5 }, () => bench.ask(1, ALL));
+  assert.deepEqual(
+    asked.map(({ expected }) => expected !== null),
+    [true, true, false, false, false],
+  );
+  assert.deepEqual([bench.bigReads.load.reads, bench.bigReads.load.waiting], [2, 3]);
+  asked[3]!.call.cancel();
+  assert.equal(bench.bigReads.load.waiting, 2);
+  for (let rounds = 0; rounds < 3; rounds++) {
+    bench.turns();
+    for (const { call } of asked) while (call.sending && !call.pull());
+  }
+  for (const index of [0, 1, 2, 4]) checkAnswer(asked[index]!);
+  assert.equal(asked[3]!.ended, 0);
+});
+
+test('an answer larger than a message is refused, with the bound, and holds nothing', () => {
+  for (const sortTarget of [0, 3]) {
+    const bench = new Bench({ answerBytesMax: 6000 });
+    bench.fill(300);
+    const asked = bench.ask(1, { ...ALL, sortTarget, sortOrder: 2 });
+    bench.turns();
+    assert.deepEqual(asked.call.status, {
+      code: 8,
+      message: 'grpc: trying to send message larger than max (6000 bytes)',
+    });
+    assert.equal(asked.ended, 1);
+    assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+    assert.equal(bench.checked.storage.pinned, 0);
+    const fits = bench.ask(1, { ...ALL, limit: 50, sortTarget, sortOrder: 2 });
+    bench.turns();
+    while (!fits.call.pull());
+    checkAnswer(fits);
+  }
+});

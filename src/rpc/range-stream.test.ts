@@ -1,0 +1,174 @@
+// Goal: a RangeStream's chunks glued together are the range, at one revision, with header, more and count in the last alone; what a
+// slow client has not taken is never overwritten, and a stream holds two chunks at most. Method: the handler over a real member, with
+// a call that keeps what it is sent by reference and takes it in random pieces, as the connection does.
+
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { Router } from '../grpc/router.ts';
+import { SeededRandom } from '../io/random.ts';
+import { http2Limits, rangeStreamChunkBytesMax } from '../limits.ts';
+import { RequestField } from '../proto/internal-request.ts';
+import { RangeStreamResponse } from '../proto/kv-schema.ts';
+import { decode, encode, type Message } from '../proto/message.ts';
+import { encodeTxn, type OpInit, RangeMessage } from '../testing/kv-messages.ts';
+import { MemberFixture } from '../testing/member-fixture.ts';
+import { RecordedCall } from '../testing/recorded-call.ts';
+import { RangeStreamHandler } from './range-stream.ts';
+
+const SERVICE = 'etcdserverpb.KV';
+const METHOD = 'RangeStream';
+const MESSAGE_PREFIX_BYTES = 5;
+const random: SeededRandom = new SeededRandom(20261121);
+let fixture: MemberFixture;
+let router: Router;
+
+afterEach(async () => {
+  await fixture.stop();
+  fixture.remove();
+});
+
+async function setUp(chunkBytes: number): Promise<void> {
+  fixture = new MemberFixture();
+  const member = await fixture.start();
+  router = new Router();
+  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, chunkBytes));
+}
+
+/** Takes what was sent a piece at a time; the message that is complete is in `sent`. */
+class SlowCall extends RecordedCall {
+  /** Memory that messages were in. */
+  readonly memory = new Set<ArrayBufferLike>();
+  bufferedMax = 0;
+  private unread: { part: Buffer; at: number; got: Buffer[] }[] = [];
+  private owesDrain = false;
+
+  override sendParts(parts: readonly Buffer[]): boolean {
+    assert.equal(parts.length, 1);
+    this.memory.add(parts[0]!.buffer);
+    this.unread.push({ part: parts[0]!, at: -MESSAGE_PREFIX_BYTES, got: [] });
+    this.bufferedBytes += MESSAGE_PREFIX_BYTES + parts[0]!.length;
+    this.bufferedMax = Math.max(this.bufferedMax, this.bufferedBytes);
+    this.owesDrain = this.bufferedBytes >= http2Limits.streamHighWaterBytes;
+    return !this.owesDrain;
+  }
+
+  get idle(): boolean {
+    return this.bufferedBytes === 0;
+  }
+
+  take(bytes: number): void {
+    let left = Math.min(bytes, this.bufferedBytes);
+    this.bufferedBytes -= left;
+    while (left > 0) {
+      const head = this.unread[0]!;
+      const end = Math.min(head.part.length, head.at + left);
+      left -= end - head.at;
+      head.got.push(Buffer.from(head.part.subarray(Math.max(0, head.at), Math.max(0, end))));
+      head.at = end;
+      if (end < head.part.length) break;
+      this.sent.push(Buffer.concat(head.got));
+      this.unread.shift();
+    }
+    if (!this.owesDrain || this.bufferedBytes > http2Limits.streamLowWaterBytes) return;
+    this.owesDrain = false;
+    this.onDrain?.();
+  }
+}
+
+const valueAt = (i: number): Buffer => Buffer.alloc(i % 500 === 0 ? 40_000 : i % 700, i);
+const keyAt = (i: number): Buffer => Buffer.from(`k${String(i).padStart(6, '0')}`);
+
+/** In Txns of a hundred. */
+async function fill(count: number): Promise<void> {
+  for (let from = 0; from < count; from += 100) {
+    const success: OpInit[] = [];
+    for (let i = from; i < Math.min(count, from + 100); i++)
+      success.push({ put: { key: keyAt(i), value: valueAt(i) } });
+    const bytes = encodeTxn({ success });
+    await new Promise<void>((resolve, reject) => {
+      const failed = (): void => reject(new Error('a put failed'));
+      fixture.member.propose(RequestField.txn, bytes, 0, bytes.length, { applied: () => resolve(), failed });
+    });
+  }
+}
+
+/** Reads the stream to its end at a random pace. */
+async function read(call: SlowCall): Promise<Message<typeof RangeStreamResponse>[]> {
+  while (!call.ended || !call.idle) {
+    call.take(1 + random.below(random.below(4) === 0 ? 300_000 : 20_000));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.deepEqual(call.status, { code: 0, message: '' });
+  return call.sent.map((bytes) => decode(RangeStreamResponse, bytes)!);
+}
+
+function streamOf(limit = 0, keysOnly = false): SlowCall {
+  const request = encode(RangeMessage, { key: Buffer.from('k'), rangeEnd: Buffer.from('l'), limit, keysOnly });
+  return new SlowCall(router, `/${SERVICE}/${METHOD}`).deliver(request);
+}
+
+function check(chunks: Message<typeof RangeStreamResponse>[], count: number, total: number): void {
+  const responses = chunks.map((chunk) => chunk.rangeResponse!);
+  const last = responses.at(-1)!;
+  for (const response of responses.slice(0, -1)) {
+    assert.equal(response.header, undefined);
+    assert.equal(response.more, false);
+    assert.equal(response.count, 0);
+    assert.ok(response.kvs.length > 0);
+  }
+  assert.ok(last.header!.revision > 0);
+  assert.equal(last.count, total);
+  assert.equal(last.more, count < total);
+  const kvs = responses.flatMap((response) => response.kvs);
+  assert.equal(kvs.length, count);
+  for (const [i, kv] of kvs.entries()) {
+    assert.ok(keyAt(i).equals(kv.key), `key ${i}`);
+    assert.ok(valueAt(i).equals(kv.value), `value ${i}`);
+  }
+}
+
+test('a slow client gets the range, and the stream holds two chunks', async () => {
+  await setUp(2 * rangeStreamChunkBytesMax);
+  const total = 6000;
+  await fill(total);
+  for (const limit of [0, 1, 10, 11, 1234, total, total + 1]) {
+    const call = streamOf(limit);
+    check(await read(call), limit === 0 ? total : Math.min(limit, total), total);
+    // A chunk is at most twice its size, and one value more.
+    assert.ok(call.bufferedMax <= 2 * rangeStreamChunkBytesMax + 40_000 + http2Limits.streamHighWaterBytes);
+    // Two writers, which may grow a few times each, and new ones for the first chunks, which are small and wait together.
+    assert.ok(call.memory.size <= 12, `${call.memory.size} pieces of memory for ${call.sent.length} chunks`);
+    if (limit === 0) assert.ok(call.sent.length > 12);
+  }
+});
+
+test('--max-request-bytes bounds the chunks when it is less', async () => {
+  await setUp(4000);
+  await fill(400);
+  const call = streamOf();
+  check(await read(call), 400, 400);
+  // A single row may be larger.
+  for (const bytes of call.sent)
+    assert.ok(bytes.length <= 8000 + 700 + 100 || bytes.length > 40_000, `${bytes.length}`);
+});
+
+test('puts meanwhile are not seen, a cancelled stream ends', async () => {
+  await setUp(rangeStreamChunkBytesMax);
+  const total = 2000;
+  await fill(total);
+  const call = streamOf();
+  call.take(100_000);
+  const success: OpInit[] = [];
+  for (let i = 0; i < 100; i++) success.push({ put: { key: keyAt(total - i), value: Buffer.from('new') } });
+  const bytes = encodeTxn({ success });
+  await new Promise<void>((resolve) => {
+    const failed = (): void => assert.fail();
+    fixture.member.propose(RequestField.txn, bytes, 0, bytes.length, { applied: () => resolve(), failed });
+  });
+  check(await read(call), total, total);
+  const cancelled = streamOf();
+  cancelled.fail({ code: 1, message: 'cancelled' });
+  cancelled.take(1e9);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(cancelled.idle, true, 'chunks for a call that is over');
+});
