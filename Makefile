@@ -6,7 +6,7 @@ DATA ?= default.keelson
 # Two cores: test files side by side, but no more than that.
 TEST := $(NODE) --test --test-concurrency=2 --test-reporter=spec
 
-.PHONY: setup run test test-peers check bench bench-etcd-tool fuzz clean
+.PHONY: setup run test test-peers check bench bench-etcd-tool bench-h2load fuzz clean
 
 setup: node_modules/.stamp
 
@@ -47,6 +47,10 @@ bench: setup
 bench-etcd-tool: setup
 	test-e2e/peers/build.sh benchmark
 	$${KEELSON_CACHE:-$$HOME/.cache/keelson}/bin/benchmark $(ARGS)
+
+# The unary figures once more by nghttp2's h2load (apt-get install nghttp2-client), a client of nobody here.
+bench-h2load: setup
+	$(NODE) bench/h2load.ts -n $(ROUNDS)
 
 fuzz: setup
 	@for f in $$(git ls-files 'src/**/*.fuzz.ts'); do echo "== $$f"; $(NODE) $$f --seconds $(or $(SECONDS_EACH),60) || exit 1; done

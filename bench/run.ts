@@ -7,7 +7,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +18,6 @@ const serverFlags: readonly string[] = [
   '--quota-backend-bytes=8589934592',
   '--auto-compaction-mode=revision',
   '--auto-compaction-retention=100000',
-  '--log-level=warn',
 ];
 
 type Measurement = Readonly<Record<string, number | string>>;
@@ -113,6 +112,18 @@ const scenarios: Readonly<Record<string, Scenario>> = {
     load: true,
     run: restart,
   },
+  kill: {
+    what: 'kill -9 in the middle of puts at full speed, time to the first read after it, and its parts',
+    keys: 1_000_000,
+    load: true,
+    run: killed,
+  },
+  tails: {
+    what: 'puts and gets at a fixed rate: quiet, busy, while compactions run, while it is defragmented',
+    keys: 1_000_000,
+    load: true,
+    run: tails,
+  },
 };
 
 /** Stops the loaded server and starts it again on the same data. */
@@ -135,6 +146,144 @@ async function restart(server: Server, running: Running, options: Options): Prom
   };
 }
 
+/** Loads at full speed for the duration, then kills in the middle of it. */
+async function killed(server: Server, running: Running, options: Options): Promise<Measurement> {
+  const load = spawn(
+    join(bin, 'keelson-bench'),
+    [
+      '-endpoint',
+      `127.0.0.1:${running.port}`,
+      ...timed({ ...options, duration: '10m' }, '-mode', 'put', '-order', 'uniform'),
+    ],
+    { stdio: 'ignore' },
+  );
+  const loadEnded = once(load, 'exit');
+  await sleep(durationMs(options.duration));
+  const exited = once(running.process, 'exit');
+  running.process.kill('SIGKILL');
+  load.kill('SIGKILL');
+  await Promise.all([exited, loadEnded]);
+  const logBytes = statSync(`${running.directory}.log`).size;
+  const again = await start(server, running.directory, running.port, 'info');
+  const lines = readFileSync(`${running.directory}.log`).subarray(logBytes).toString();
+  const first = bench(again, [
+    ...['-mode', 'get', '-total', '1', '-clients', '1', '-conns-streams', '1', '-keys', `${options.keys}`],
+  ]);
+  await stop(again);
+  return { restart_ms: again.readyMs, ...startParts(lines), errors: first['errors'] ?? 0 };
+}
+
+/** What keelson's log tells of a start. etcd's tells no such parts. */
+function startParts(lines: string): Measurement {
+  const parts: Record<string, number> = {};
+  const took = (fields: Record<string, unknown>): number => durationMs(String(fields['took']));
+  for (const line of lines.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    const fields = JSON.parse(line) as Record<string, unknown>;
+    if (fields['msg'] === 'opened backend db' && fields['rows-indexed'] !== undefined) {
+      parts['database_ms'] = took(fields);
+      parts['database_rows_indexed'] = Number(fields['rows-indexed']);
+    } else if (fields['msg'] === 'read the log') {
+      parts['log_read_ms'] = took(fields);
+      parts['log_entries'] = Number(fields['entry-count']);
+    } else if (fields['msg'] === 'applied what the log had beyond the database') {
+      parts['applied_ms'] = took(fields);
+      parts['applied_entries'] = Number(fields['entry-count']);
+    }
+  }
+  return parts;
+}
+
+/** As Go writes them: 2m, 1.5s, 20.1ms, 310µs. */
+function durationMs(text: string): number {
+  let ms = 0;
+  for (const [, count, unit] of text.matchAll(/([\d.]+)(m|s|ms|µs|ns)(?![a-z])/g)) {
+    ms += Number(count) * ({ m: 60_000, s: 1000, ms: 1, µs: 1e-3, ns: 1e-6 }[unit ?? 'ms'] ?? 1);
+  }
+  return Math.round(ms);
+}
+
+const tailRates = { quiet: { put: 500, get: 500 }, busy: { put: 8000, get: 4000 } } as const;
+
+/** Latencies at the same rate on both servers, counted from when a request was due. Each phase loads for the duration. */
+async function tails(_server: Server, running: Running, options: Options): Promise<Measurement> {
+  const result: Record<string, number | string> = {};
+  let errors = 0;
+  const phase = async (
+    name: string,
+    rate: { put: number; get: number },
+    beside: () => Promise<void>,
+  ): Promise<void> => {
+    const load = benchBeside(running, [
+      ...timed(options, '-mode', 'mixed', '-order', 'uniform', '-warmup', '2s'),
+      ...['-rate', `${rate.put}`, '-get-rate', `${rate.get}`],
+    ]);
+    let ended = false;
+    void load.finally(() => {
+      ended = true;
+    });
+    await sleep(2000);
+    while (!ended) await beside();
+    const measured = await load;
+    errors += Number(measured['errors']);
+    for (const kind of ['put', 'get']) {
+      for (const field of ['p50_ms', 'p99_ms', 'p999_ms', 'max_ms']) {
+        result[`${name}_${kind}_${field}`] = measured[`${kind}_${field}`] ?? 0;
+      }
+    }
+  };
+  const idle = (): Promise<void> => sleep(100);
+  await phase('quiet', tailRates.quiet, idle);
+  await phase('busy', tailRates.busy, idle);
+  await phase('compact', tailRates.busy, async () => {
+    const before = performance.now();
+    await etcdctl(running, ['compaction', `${(await revisionOf(running)) - 5000}`, '--physical']);
+    result['compaction_ms'] = Math.round(performance.now() - before);
+    await sleep(2000);
+  });
+  let defrags = 0;
+  await phase('defrag', tailRates.busy, async () => {
+    // One, at the beginning: the rest of the phase shows what it leaves behind.
+    if (defrags++ > 0) return idle();
+    const before = performance.now();
+    await etcdctl(running, ['defrag']);
+    result['defrag_ms'] = Math.round(performance.now() - before);
+  });
+  return { ...result, errors };
+}
+
+/** keelson-bench while this process does something else. */
+async function benchBeside(running: Running, args: readonly string[]): Promise<Measurement> {
+  const all = ['-endpoint', `127.0.0.1:${running.port}`, '-pid', `${running.pid}`, ...args];
+  const child = spawn(join(bin, 'keelson-bench'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (data: Buffer) => {
+    output += data.toString();
+  });
+  await once(child, 'close');
+  return JSON.parse(output) as Measurement;
+}
+
+async function etcdctl(running: Running, args: readonly string[]): Promise<string> {
+  const all = ['--endpoints', `127.0.0.1:${running.port}`, '--command-timeout=120s', ...args];
+  const child = spawn(join(bin, 'etcdctl'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (data: Buffer) => {
+    output += data.toString();
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  if (code !== 0) throw new Error(`etcdctl ${args.join(' ')} ended with ${code}`);
+  return output;
+}
+
+async function revisionOf(running: Running): Promise<number> {
+  const found = /"revision":(\d+)/.exec(await etcdctl(running, ['get', 'none', '-w', 'json']));
+  if (found === null) throw new Error('no revision in the answer of etcdctl');
+  return Number(found[1]);
+}
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
 function memory(pid: number): Record<string, number> {
   const status = execFileSync('cat', [`/proc/${pid}/status`], { encoding: 'utf8' });
   const found: Record<string, number> = {};
@@ -154,7 +303,7 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-async function start(server: Server, directory: string, port: number): Promise<Running> {
+async function start(server: Server, directory: string, port: number, logLevel = 'warn'): Promise<Running> {
   const peerPort = await freePort();
   const client = `http://127.0.0.1:${port}`;
   const peer = `http://127.0.0.1:${peerPort}`;
@@ -171,6 +320,7 @@ async function start(server: Server, directory: string, port: number): Promise<R
     ],
     ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `default=${peer}`],
     ...serverFlags,
+    `--log-level=${logLevel}`,
   ];
   const startedAt = performance.now();
   const log = openSync(`${directory}.log`, 'a');
@@ -328,6 +478,8 @@ async function main(): Promise<void> {
 
 function summary(server: Server, m: Measurement): string {
   const shown = ['per_second', 'events_per_second', 'keys_per_second', 'p50_ms', 'p99_ms', 'p999_ms', 'restart_ms'];
+  for (const phase of ['quiet', 'busy', 'compact', 'defrag'])
+    shown.push(`${phase}_put_p999_ms`, `${phase}_get_p999_ms`);
   const parts = [...shown, 'server_cpu_us_per_request', 'server_rss_anon_mb', 'errors', 'first_error']
     .filter((name) => m[name] !== undefined)
     .map((name) => `${name} ${m[name]}`);

@@ -11,32 +11,33 @@ import type { LogConfig, ServerConfig } from './config/server-config.ts';
 import { startingFields, startingMessage } from './config/starting-message.ts';
 import { etcdVersion, keelsonVersion } from './config/version.ts';
 import type { HttpHandler } from './grpc/http-exchange.ts';
-import type { CallObserver } from './grpc/observer.ts';
 import { Router } from './grpc/router.ts';
 import { GrpcServer, grpcServerOptions } from './grpc/server.ts';
-import { StatusCode } from './grpc/status.ts';
-import { systemClock } from './io/clock.ts';
+import { lastReading, systemClock } from './io/clock.ts';
 import { startFailpoints } from './io/failpoint-http.ts';
-import { Http1Server } from './io/http1.ts';
-import { type ListenAddress, Listener, type ListenerOptions } from './io/listener.ts';
+import { type Http1Handler, Http1Server } from './io/http1.ts';
+import { notifyReady } from './io/init-daemon.ts';
+import { type ConnectionTakers, type ListenAddress, Listener } from './io/listener.ts';
 import { openLogSink } from './io/log-sink.ts';
 import { defaultHost, processReader } from './io/process-info.ts';
 import { systemRandom } from './io/random.ts';
 import { threadedWriter } from './io/wal-thread.ts';
 import { grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
+import { registerAuth } from './rpc/auth.ts';
+import { callObserver } from './rpc/call-observer.ts';
 import { registerCluster } from './rpc/cluster.ts';
 import { registerHealth } from './rpc/health.ts';
+import { Interceptor } from './rpc/interceptor.ts';
 import { registerKv } from './rpc/kv.ts';
 import { registerLease } from './rpc/lease.ts';
 import { registerMaintenance } from './rpc/maintenance.ts';
+import { RequestStats } from './rpc/request-stats.ts';
 import { registerWatch } from './rpc/watch.ts';
 import { startAutoCompaction } from './server/auto-compactor.ts';
 import { openMember } from './server/bootstrap.ts';
 import type { Member } from './server/member.ts';
 import { backendObserver, leaseCounters, memberCounters, scrapeMember, walObserver } from './server/observers.ts';
-import { grpcMethodIndex } from './telemetry/grpc-methods.ts';
 import { Logger, parseLogLevel } from './telemetry/logger.ts';
-import type { ClientVersionCounter, GrpcMetrics, NetworkMetrics } from './telemetry/member-metrics.ts';
 import { Metrics } from './telemetry/metrics.ts';
 
 const CALLER = 'main.ts';
@@ -93,11 +94,14 @@ async function main(): Promise<void> {
 
 async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   const failpoints = await startFailpoints(process.env);
+  // Before anything else: an address that is taken must leave the data directory as it was.
+  const listeners = await bindAll(config, logger);
   const metrics = newMetrics(config);
   const router = new Router();
   // HTTP/2 requests that are no gRPC come to the same endpoints as HTTP/1.1's, once there is a member behind them.
   let onHttpRequest: HttpHandler = (_request, _body, respond) => respond(503, {}, Buffer.alloc(0));
-  const grpc = newGrpcServer(config, router, metrics, (request, body, respond) =>
+  const interceptor = new Interceptor(() => member.leader !== 0n);
+  const grpc = newGrpcServer(config, logger, router, metrics, interceptor, (request, body, respond) =>
     onHttpRequest(request, body, respond),
   );
   const runtime = {
@@ -139,27 +143,35 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   };
   setInterval(() => member.tick(), config.heartbeatIntervalMs);
   setInterval(() => grpc.tick(), grpcLimits.timerTickMs);
+  setInterval(() => {
+    if (interceptor.isLeaderless()) grpc.endRefused();
+  }, config.electionTimeoutMs);
+  serveBeforeReady(listeners, config, logger, admin);
   await new Promise<void>((ready) => member.start(ready));
-  const listeners = await listenAll(config, logger, grpc, admin);
   startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
+  // Whoever reads the ready line may send a signal at once.
   onSignals(config, logger, listeners, grpc, member);
-  logger.info(CALLER, 'ready to serve client requests', { addresses: listeners[0]!.addresses() });
-  for (const address of listeners[0]!.addresses()) {
-    logger.info(CALLER, 'serving client traffic insecurely; this is strongly discouraged!', {
-      traffic: config.listenClientHttpUrls.length > 0 ? 'grpc' : 'grpc+http',
-      address,
-    });
-  }
+  serveClients(listeners, logger, grpc, admin);
+  await tellInitDaemon(logger);
   await metrics.warmUp();
 }
 
-function newGrpcServer(config: ServerConfig, router: Router, metrics: Metrics, onHttpRequest: HttpHandler): GrpcServer {
+function newGrpcServer(
+  config: ServerConfig,
+  logger: Logger,
+  router: Router,
+  metrics: Metrics,
+  interceptor: Interceptor,
+  onHttpRequest: HttpHandler,
+): GrpcServer {
+  const stats = new RequestStats(logger, config.warningUnaryRequestDurationMs, wallMs);
   return new GrpcServer(
     grpcServerOptions({
       router,
       clock: systemClock,
       schedule: setImmediate,
-      observer: callObserver(metrics, router),
+      observer: callObserver(metrics, router, stats, lastReading),
+      gate: interceptor,
       messageBytesMax: config.requestBytesMax + GRPC_OVERHEAD_BYTES,
       concurrentStreamsMax: config.concurrentStreamsMax,
       keepalive: {
@@ -189,40 +201,82 @@ function newAdmin(config: ServerConfig, logger: Logger, metrics: Metrics, member
   });
 }
 
-/** Client listeners first, then those for HTTP alone and for metrics alone. */
-async function listenAll(config: ServerConfig, logger: Logger, grpc: GrpcServer, admin: Admin): Promise<Listener[]> {
-  const http1 = (handler: ConstructorParameters<typeof Http1Server>[0]['handler']): Http1Server =>
-    new Http1Server({
-      handler,
-      bodyBytesMax: http1IgnoredBodyBytesMax,
-      onError: (error) => die(logger, error),
-    });
-  const clientHttp = http1((request) => admin.handle(request));
-  const metricsHttp = http1((request) => admin.handleMetricsOnly(request));
-  const http2: ListenerOptions['http2'] = (transport, peer) =>
-    grpc.accept(transport, {
-      id: ++connectionId,
-      remoteAddress: peer.remote,
-      localAddress: peer.local,
-      tls: null,
-    });
-  const listen = async (urls: readonly MemberUrl[], http1Server: Http1Server | null): Promise<Listener> => {
+interface Listeners {
+  readonly peer: Listener;
+  readonly client: Listener;
+  /** Of --listen-client-http-urls; null without them: HTTP is served with gRPC. */
+  readonly clientHttp: Listener | null;
+  readonly metrics: Listener;
+}
+
+/** In etcd's order, and all of them or none. */
+async function bindAll(config: ServerConfig, logger: Logger): Promise<Listeners> {
+  const bound: Listener[] = [];
+  const bind = async (urls: readonly MemberUrl[]): Promise<Listener> => {
     try {
-      return await Listener.listen({
-        addresses: urls.map(addressOf),
-        http2,
-        http1: http1Server === null ? null : (socket, firstBytes) => http1Server.accept(socket, firstBytes),
-        tls: null,
-      });
+      // etcd takes an address that is named twice for one.
+      const addresses = new Map(urls.map((url) => [JSON.stringify(addressOf(url)), addressOf(url)]));
+      const listener = await Listener.bind([...addresses.values()]);
+      bound.push(listener);
+      return listener;
     } catch (error) {
+      for (const listener of bound) void listener.close();
       throw listenFailure(error);
     }
   };
+  logger.info(CALLER, 'configuring peer listeners', { 'listen-peer-urls': urlTexts(config.listenPeerUrls) });
+  const peer = await bind(config.listenPeerUrls);
+  logger.info(CALLER, 'configuring client listeners', { 'listen-client-urls': urlTexts(config.listenClientUrls) });
+  const client = await bind(config.listenClientUrls);
   const hasOwnHttp = config.listenClientHttpUrls.length > 0;
-  const listeners = [await listen(config.listenClientUrls, hasOwnHttp ? null : clientHttp)];
-  if (hasOwnHttp) listeners.push(await listen(config.listenClientHttpUrls, clientHttp));
-  if (config.listenMetricsUrls.length > 0) listeners.push(await listen(config.listenMetricsUrls, metricsHttp));
-  return listeners;
+  const clientHttp = hasOwnHttp ? await bind(config.listenClientHttpUrls) : null;
+  return { peer, client, clientHttp, metrics: await bind(config.listenMetricsUrls) };
+}
+
+function http1Taker(logger: Logger, handler: Http1Handler): ConnectionTakers['http1'] {
+  const options = {
+    handler,
+    bodyBytesMax: http1IgnoredBodyBytesMax,
+    onError: (error: unknown) => die(logger, error),
+  };
+  const server = new Http1Server(options);
+  return (socket, firstBytes) => server.accept(socket, firstBytes);
+}
+
+/** Other members and monitors are answered while this one still looks for a leader. */
+function serveBeforeReady({ peer, metrics }: Listeners, config: ServerConfig, logger: Logger, admin: Admin): void {
+  const onlyHttp1 = (handler: Http1Handler): ConnectionTakers => ({
+    http2: null,
+    http1: http1Taker(logger, handler),
+    tls: null,
+  });
+  peer.serve(onlyHttp1((request) => admin.handlePeer(request)));
+  for (const address of peer.addresses()) logger.info(CALLER, 'serving peer traffic', { address });
+  metrics.serve(onlyHttp1((request) => admin.handleMetricsOnly(request)));
+  for (const address of urlTexts(config.listenMetricsUrls)) logger.info(CALLER, 'serving metrics', { address });
+}
+
+function serveClients({ client, clientHttp }: Listeners, logger: Logger, grpc: GrpcServer, admin: Admin): void {
+  const http1 = http1Taker(logger, (request) => admin.handle(request));
+  const http2: ConnectionTakers['http2'] = (transport, { remote, local }) =>
+    grpc.accept(transport, { id: ++connectionId, remoteAddress: remote, localAddress: local, tls: null });
+  client.serve({ http2, http1: clientHttp === null ? http1 : null, tls: null });
+  clientHttp?.serve({ http2: null, http1, tls: null });
+  logger.info(CALLER, 'ready to serve client requests', { addresses: client.addresses() });
+  const tell = (addresses: readonly string[], traffic: string): void => {
+    for (const address of addresses) {
+      logger.info(CALLER, 'serving client traffic insecurely; this is strongly discouraged!', { traffic, address });
+    }
+  };
+  tell(client.addresses(), clientHttp === null ? 'grpc+http' : 'grpc');
+  tell(clientHttp?.addresses() ?? [], 'http');
+}
+
+async function tellInitDaemon(logger: Logger): Promise<void> {
+  logger.info(CALLER, 'notifying init daemon');
+  const error = await notifyReady(process.env);
+  if (error === null) logger.info(CALLER, 'successfully notified init daemon');
+  else logger.error(CALLER, 'failed to notify systemd for readiness', { error });
 }
 
 let connectionId = 0;
@@ -240,58 +294,6 @@ function newMetrics(config: ServerConfig): Metrics {
   });
 }
 
-function callObserver(metrics: Metrics, router: Router): CallObserver {
-  const { grpc, network } = metrics;
-  // Requests of one client follow each other: most have the version of the one before.
-  let lastVersion = '';
-  let lastCounter: ClientVersionCounter | null = null;
-  // The metrics' place of each method of the router, filled once all methods are registered.
-  const indexes: number[] = [];
-  const indexOf = (index: number): number => {
-    if (indexes.length === 0) indexes.push(...router.methods().map(({ path }) => grpcMethodIndex(path)));
-    return indexes[index]!;
-  };
-  return {
-    wantsDuration: grpc.handling !== null,
-    started: (method, call) => {
-      grpc.started[indexOf(method.index)]!++;
-      const version = call.metadata('client-api-version') ?? 'unknown';
-      if (version !== lastVersion) {
-        lastVersion = version;
-        lastCounter = network.clientVersion(version);
-      }
-      lastCounter!.count(method.kind === 'unary');
-    },
-    received: (method) => grpc.received[indexOf(method.index)]!++,
-    sent: (method) => grpc.sent[indexOf(method.index)]!++,
-    handled: (method, code, durationMs) => {
-      const index = indexOf(method.index);
-      grpc.handled(index, code);
-      if (method.kind === 'bidi') countStreamEnd(network, grpc, index, code, method.name);
-      // etcd's interceptor counts the answer of a unary call even when it is an error.
-      else if (code !== 0 && method.kind === 'unary') grpc.sent[index]!++;
-      grpc.handling?.[index]?.observe(durationMs / 1000);
-    },
-    receivedBytes: (bytes) => {
-      network.clientReceivedBytes += bytes;
-    },
-    sentBytes: (bytes) => {
-      network.clientSentBytes += bytes;
-    },
-  };
-}
-
-/** In etcd the receive that finds a stream's end counts as one, but none follows where the server has ended it. */
-function countStreamEnd(network: NetworkMetrics, grpc: GrpcMetrics, index: number, code: number, name: string): void {
-  const { ok, canceled, deadlineExceeded, internal, resourceExhausted } = StatusCode;
-  // Of these two a message that does not parse or is too large.
-  const isReceiveFailure = code === internal || code === resourceExhausted;
-  if (isReceiveFailure || code === ok || code === canceled || code === deadlineExceeded) grpc.received[index]!++;
-  if (!isReceiveFailure) return;
-  if (name === 'Watch') network.streamFailures.with('receive', 'watch').value++;
-  else if (name === 'LeaseKeepAlive') network.streamFailures.with('receive', 'lease-keepalive').value++;
-}
-
 function registerServices(
   router: Router,
   member: Member,
@@ -304,18 +306,20 @@ function registerServices(
     requestBytesMax: config.requestBytesMax,
     afterCompaction: (revision, done) => member.afterCompaction(revision, done),
   });
+  const setTimer = (delayMs: number, callback: () => void): unknown => systemClock.setTimer(delayMs, callback);
   registerWatch(router, member, {
     fragmentBytes: config.requestBytesMax,
     progressIntervalMs: config.watchProgressNotifyIntervalMs,
     random: () => systemRandom.float(),
-    setTimer: (delayMs, callback) => systemClock.setTimer(delayMs, callback),
+    setTimer,
     counters: watchStreams,
     metrics: metrics.watch,
   });
   registerHealth(router, member);
   registerLease(router, member);
   registerCluster(router, member);
-  registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1 });
+  registerAuth(router, member);
+  registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1, setTimer });
 }
 
 /** What the system refuses of an address, in the words that Go has for it and scripts look for. */
@@ -331,6 +335,7 @@ const bindErrors: ReadonlyMap<string, string> = new Map([
   ['EADDRINUSE', 'address already in use'],
   ['EACCES', 'permission denied'],
   ['EADDRNOTAVAIL', 'cannot assign requested address'],
+  ['ENOENT', 'no such file or directory'],
 ]);
 
 function addressOf(url: MemberUrl): ListenAddress {
@@ -341,7 +346,7 @@ function addressOf(url: MemberUrl): ListenAddress {
 function onSignals(
   config: ServerConfig,
   logger: Logger,
-  listeners: readonly Listener[],
+  { peer, client, clientHttp, metrics }: Listeners,
   grpc: GrpcServer,
   member: Member,
 ): void {
@@ -373,7 +378,7 @@ function onSignals(
     };
     // Calls under way get a moment; streams that never end are cut.
     setTimeout(finishOnce, shutdownGraceMs);
-    for (const listener of listeners) void listener.close();
+    for (const listener of [client, clientHttp, metrics, peer]) void listener?.close();
     grpc.drain(finishOnce);
   };
   process.on('SIGTERM', () => stop('terminated'));

@@ -115,6 +115,41 @@ describe(`a full disk (KEELSON_SEED=${seed})`, { skip }, () => {
     });
   }
 
+  for (const { megabytes, prepared } of [
+    { megabytes: 190, prepared: false },
+    { megabytes: 400, prepared: true },
+  ]) {
+    const title = prepared ? 'is prepared' : 'takes no room before its time';
+    test(`${megabytes} MB: the next segment of the log ${title}`, async () => {
+      const disk = new SmallDisk(megabytes);
+      try {
+        const dataDir = path.join(disk.path, 'data');
+        const server = ServerProcess.start({ dataDir });
+        const client = new EtcdClient(await server.whenReady());
+        const put = async (): Promise<void> => {
+          expectOk(await client.put({ key: Buffer.from('k'), value: Buffer.alloc(1_000_000, 'v') }));
+        };
+        // A little beyond the middle of the first segment.
+        for (let i = 0; i < 40; i++) await put();
+        const spare = (): boolean => readdirSync(path.join(dataDir, 'member', 'wal')).includes('spare.wal');
+        if (prepared) for (let i = 0; i < 100 && !spare(); i++) await sleep(100);
+        assert.equal(spare(), prepared);
+        const line = server.logLine('too little free space to prepare the next WAL segment');
+        assert.equal(line === undefined, prepared);
+        if (!prepared) {
+          assert.ok(Number(line!['free-bytes']) < 128_000_000, JSON.stringify(line));
+          // It goes on into a second segment where one that is written in advance would have left no room.
+          for (let i = 0; i < 30; i++) await put();
+          assert.equal(server.exit, null);
+        }
+        client.close();
+        assert.equal((await server.stop('SIGTERM')).code, 0);
+      } finally {
+        disk.unmount();
+      }
+    });
+  }
+
   test('too small for a log: exit 13 at the first start, a member once there is room', async () => {
     const disk = new SmallDisk(8);
     try {

@@ -162,6 +162,7 @@ describe('admin beside etcd', { skip: !existsSync(join(bin, 'etcd')) }, () => {
       isLearner: () => false,
       linearizableRead: (_timeoutMs, done) => done(null),
       serializableRead: (_timeoutMs, done) => done(null),
+      members: () => ({ clusterId: 'c1', json: '[]' }),
       versions: () => ({ server: '3.7.1', cluster: '3.7.0', storage: '3.7.0' }),
       metricsText: () => metrics.text(),
       debugVariables: () => ({}),

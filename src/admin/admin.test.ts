@@ -38,6 +38,7 @@ const source: AdminSource = {
     done(state.serializable);
   },
   versions: () => ({ server: '3.7.1', cluster: state.cluster, storage: state.cluster }),
+  members: () => ({ clusterId: 'c1', json: '[{"id":7}]' }),
   metricsText: async () => 'etcd_x 1\n',
   debugVariables: () => ({ b: '1', a: '{"x":2}' }),
 };
@@ -161,11 +162,33 @@ describe('the rest', () => {
     assert.equal((await brief('/debug/vars', 'POST'))[0], 405);
   });
 
+  it('a peer listener: members and version alone', async () => {
+    const ask = (target: string, method = 'GET'): Promise<AdminResponse> =>
+      admin.handlePeer({ method, target, host: '', origin: '', secure: false });
+    const members = await ask('/members');
+    assert.deepEqual([members.status, members.body, members.headers['X-Etcd-Cluster-Id']], [200, '[{"id":7}]\n', 'c1']);
+    assert.equal((await ask('/version')).status, 200);
+    assert.deepEqual([(await ask('/members', 'POST')).status, (await ask('/version', 'POST')).status], [405, 405]);
+    for (const path of ['/health', '/metrics', '/raft/stream', '/members/', '/']) {
+      assert.equal((await ask(path)).status, 404, path);
+    }
+    assert.equal((await ask('//members')).status, 307);
+  });
+
   it('unknown and unclean paths as Go', async () => {
     for (const path of ['/', '/nope', '/livez/', '/livez/nope', '/metrics/', '/health/x', '/readyz/non_learner/x'])
       assert.deepEqual(await brief(path), [404, '404 page not found\n'], path);
     assert.equal((await brief('/%68ealth'))[0], 200);
-    assert.equal((await brief('/%zz'))[0], 400);
+    assert.equal((await brief('/health#x'))[0], 404, 'a fragment is never sent: it is part of the path');
+    assert.equal((await brief('/%2fhealth'))[0], 404, 'an escaped slash is none');
+    const unreadable = await get('/%zz', { origin: 'http://x' });
+    assert.deepEqual(unreadable, {
+      status: 400,
+      headers: { 'Content-Type': 'text/plain; charset=utf-8' },
+      body: '400 Bad Request',
+      closes: true,
+    });
+    assert.deepEqual(await get('*', { method: 'OPTIONS' }), { status: 200, headers: {}, body: '' });
     const redirect = await get('//health?a=1&b');
     assert.deepEqual(
       [redirect.status, redirect.headers['Location'], redirect.body],

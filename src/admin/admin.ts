@@ -1,6 +1,7 @@
 // The HTTP endpoints that are not gRPC and not the JSON gateway: /version, /health, /livez, /readyz, /metrics and /debug/vars,
 // with Go's answers for wrong methods and unknown paths. A pure function of the request and the source: any transport can
-// carry it. Client listeners serve all, metrics listeners (--listen-metrics-urls) only metrics and health.
+// carry it. Client listeners serve all, metrics listeners (--listen-metrics-urls) only metrics and health, peer listeners the version and
+// the list of members.
 
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -9,17 +10,19 @@ import { HealthEndpoints, type HealthSource } from './health.ts';
 import {
   type AdminRequest,
   type AdminResponse,
-  errorResponse,
   methodNotAllowed,
   notFound,
+  openRequest,
   parseQuery,
   redirectToClean,
-  splitTarget,
+  type Target,
 } from './http-message.ts';
 
 export interface AdminSource extends HealthSource {
   /** Server, cluster and storage version; null while not known yet. */
   versions(): { readonly server: string; readonly cluster: string | null; readonly storage: string | null };
+  /** Id of the cluster, in hex, and its members as etcd's JSON has them. */
+  members(): { readonly clusterId: string; readonly json: string };
   /** The exposition of the metrics. */
   metricsText(): Promise<string>;
   /** Values of /debug/vars by name, each as JSON text (raft.status, file_descriptor_limit …). */
@@ -52,27 +55,46 @@ export class Admin {
 
   /** A request on a client listener: guard, CORS, every endpoint. */
   async handle(request: AdminRequest): Promise<AdminResponse> {
+    const target = openRequest(request);
+    if ('status' in target) return target;
     const ended = this.access.check(request);
     if (ended !== null) return ended;
-    const response = await this.#route(request, true);
+    const response = await this.#route(request.method, target, true);
     const headers = { ...response.headers, ...this.access.corsHeaders(request.origin) };
     return { ...response, headers };
   }
 
   /** A request on a metrics listener: metrics and health only, no guard, no CORS. */
-  handleMetricsOnly(request: AdminRequest): Promise<AdminResponse> {
-    return this.#route(request, false);
+  async handleMetricsOnly(request: AdminRequest): Promise<AdminResponse> {
+    const target = openRequest(request);
+    return 'status' in target ? target : this.#route(request.method, target, false);
   }
 
-  async #route(request: AdminRequest, isClient: boolean): Promise<AdminResponse> {
-    const target = splitTarget(request.target);
-    if (target === null) return errorResponse(400, '400 Bad Request');
-    const redirect = redirectToClean(target.path, target.query, request.method);
+  /**
+   * A request on a peer listener: the cluster's members and the version, for whoever looks at a member from there. Raft's own paths
+   * come with the peers (#4).
+   */
+  async handlePeer(request: AdminRequest): Promise<AdminResponse> {
+    const target = openRequest(request);
+    if ('status' in target) return target;
+    const { path, rawPath, query } = target;
+    const redirect = redirectToClean(rawPath, query, request.method);
     if (redirect !== null) return redirect;
-    if (target.path === '/metrics') return this.#metrics();
-    if (isClient && target.path === '/version') return this.#version(request.method);
-    if (isClient && target.path === '/debug/vars') return this.#debugVariables(request.method);
-    return (await this.#health.handle(request.method, target.path, parseQuery(target.query))) ?? notFound();
+    if (path === '/version') return this.#version(request.method);
+    if (path !== '/members') return notFound();
+    if (request.method !== 'GET') return methodNotAllowed();
+    const { clusterId, json } = this.#source.members();
+    const headers = { 'X-Etcd-Cluster-Id': clusterId, 'Content-Type': 'application/json' };
+    return { status: 200, headers, body: `${json}\n` };
+  }
+
+  async #route(method: string, { path, rawPath, query }: Target, isClient: boolean): Promise<AdminResponse> {
+    const redirect = redirectToClean(rawPath, query, method);
+    if (redirect !== null) return redirect;
+    if (path === '/metrics') return this.#metrics();
+    if (isClient && path === '/version') return this.#version(method);
+    if (isClient && path === '/debug/vars') return this.#debugVariables(method);
+    return (await this.#health.handle(method, path, parseQuery(query))) ?? notFound();
   }
 
   /** Any method, as promhttp's handler. */

@@ -18,6 +18,8 @@ export interface AdminResponse {
   /** Names as Go prints them. Content-Length and Date are the transport's. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
+  /** An HTTP/1 connection ends behind it. */
+  readonly closes?: boolean;
 }
 
 const plainText = 'text/plain; charset=utf-8';
@@ -40,17 +42,32 @@ export function methodNotAllowed(): AdminResponse {
   return errorResponse(405, 'Method Not Allowed', { Allow: 'GET' });
 }
 
-/** The parts of a target, or null when its path has a bad escape (Go answers 400 before any handler). */
-export function splitTarget(target: string): { readonly path: string; readonly query: string } | null {
-  const end = target.search(/[?#]/);
-  const query = end >= 0 && target[end] === '?' ? target.slice(end + 1) : '';
+export interface Target {
+  readonly path: string;
+  /** As it was sent: redirects are about this, since an escaped slash is none. */
+  readonly rawPath: string;
+  readonly query: string;
+}
+
+/** The parts of a target, or null when its path has a bad escape. A # is no fragment here but part of the path, as Go takes it. */
+export function splitTarget(target: string): Target | null {
+  const end = target.indexOf('?');
+  const query = end >= 0 ? target.slice(end + 1) : '';
   const raw = end < 0 ? target : target.slice(0, end);
-  const path = raw.startsWith('/') ? raw : (/^[a-z]+:\/\/[^/]*(\/.*)?$/i.exec(raw)?.[1] ?? '/');
+  const rawPath = raw.startsWith('/') ? raw : (/^[a-z]+:\/\/[^/]*(\/.*)?$/i.exec(raw)?.[1] ?? '/');
   try {
-    return { path: decodeURIComponent(path), query };
+    return { path: decodeURIComponent(rawPath), rawPath, query };
   } catch {
     return null;
   }
+}
+
+/** The target of a request, or what Go's server answers before any handler, the guard included. */
+export function openRequest({ method, target }: AdminRequest): Target | AdminResponse {
+  if (method === 'OPTIONS' && target === '*') return { status: 200, headers: {}, body: '' };
+  const parts = splitTarget(target);
+  if (parts !== null) return parts;
+  return { status: 400, headers: { 'Content-Type': plainText }, body: '400 Bad Request', closes: true };
 }
 
 /** Go's url.Values of a query: pairs that are malformed are left out. */

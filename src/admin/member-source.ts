@@ -4,9 +4,11 @@ import { ByteWriter } from '../base/byte-writer.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
+import { encode } from '../proto/message.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
 import { rangeText } from '../server/request-text.ts';
+import { rangeResponseText } from '../server/response-text.ts';
 import type { AdminSource } from './admin.ts';
 import type { AlarmName } from './health.ts';
 
@@ -14,6 +16,15 @@ const ALARM_NAMES: ReadonlyMap<number, AlarmName> = new Map([
   [AlarmType.noSpace, 'NOSPACE'],
   [AlarmType.corrupt, 'CORRUPT'],
 ]);
+
+type ClusterMember = ReturnType<Member['parts']['cluster']['members']>[number];
+
+/** What etcd's health checks read: one key of none, which is nothing. */
+const HealthRange = {
+  limit: { no: 3, kind: 'int' },
+  serializable: { no: 7, kind: 'bool' },
+  keysOnly: { no: 8, kind: 'bool' },
+} as const;
 
 export interface MemberSourceOptions {
   readonly member: Member;
@@ -25,12 +36,15 @@ export interface MemberSourceOptions {
 export function memberSource(options: MemberSourceOptions): AdminSource {
   const { member, etcdVersion, metricsText, setTimer } = options;
   const { alarms, cluster, counters, nowMs, raft, store, warningApplyMs } = member.parts;
-  // /health/ reads one key, as etcd does; what it holds does not matter.
-  const request = new RangeRequest();
-  const key = Buffer.from([0x0a, 0x01, 0x61]);
-  request.parse(key, 0, key.length);
+  const healthRead = (serializable: boolean): RangeRequest => {
+    const request = new RangeRequest();
+    const bytes = encode(HealthRange, { limit: 1, serializable, keysOnly: true });
+    request.parse(bytes, 0, bytes.length);
+    return request;
+  };
+  const reads = { local: healthRead(true), linearizable: healthRead(false) };
   const body = new ByteWriter(1024);
-  const readLocally = (): string | null => {
+  const read = (request: RangeRequest): string | null => {
     const startMs = nowMs();
     body.reset();
     const error = store.range(request, body);
@@ -39,7 +53,8 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
     counters.observeRange(error === null, seconds);
     counters.observeRequest(RequestField.range, error === null, seconds);
     if (tookMs > warningApplyMs) {
-      member.log.slowRead('read-only range ', rangeText(request), `size:${body.length}`, tookMs);
+      const response = error === null ? rangeResponseText(body, store.rangeRevision) : '';
+      member.log.slowRead('read-only range ', rangeText(request), response, tookMs, error);
     }
     return error?.message ?? null;
   };
@@ -51,7 +66,7 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
       })),
     leader: () => member.leader,
     isLearner: () => raft.isLearner,
-    serializableRead: (_timeoutMs, done) => done(readLocally()),
+    serializableRead: (_timeoutMs, done) => done(read(reads.local)),
     linearizableRead: (timeoutMs, done) => {
       let isAnswered = false;
       const answer = (error: string | null): void => {
@@ -60,7 +75,7 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
         done(error);
       };
       member.read({
-        ready: () => answer(readLocally()),
+        ready: () => answer(read(reads.linearizable)),
         failed: (error: EtcdError) => answer(error.message),
       });
       if (timeoutMs !== null) setTimer(timeoutMs, () => answer('context deadline exceeded'));
@@ -70,6 +85,7 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
       cluster: cluster.version ?? null,
       storage: cluster.version ?? null,
     }),
+    members: () => ({ clusterId: cluster.id.toString(16), json: `[${cluster.members().map(memberJson).join(',')}]` }),
     metricsText,
     debugVariables: () => ({
       'raft.status': JSON.stringify(raft.status(), (_name, value: unknown) =>
@@ -77,4 +93,15 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
       ),
     }),
   };
+}
+
+/** As Go writes membership.Member: ids as numbers, what is empty left out. */
+function memberJson({ id, peerUrls, isLearner, name, clientUrls }: ClusterMember): string {
+  const rest = {
+    peerURLs: peerUrls,
+    ...(isLearner ? { isLearner } : {}),
+    ...(name === '' ? {} : { name }),
+    ...(clientUrls.length === 0 ? {} : { clientURLs: clientUrls }),
+  };
+  return `{"id":${id},${JSON.stringify(rest).slice(1)}`;
 }

@@ -152,6 +152,8 @@ describe('command line', () => {
         'enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint',
       ],
       [['--compact-hash-check-time=0'], '--compact-hash-check-time must be >0 (set to 0s)'],
+      [['--max-learners=-1'], '--max-learners must be >=0 (set to -1)'],
+      [['--corrupt-check-time=-1s'], '--corrupt-check-time must be >=0 (set to -1s)'],
       [['--tls-min-version=x'], 'unexpected TLS version "x" (must be one of: TLS1.2, TLS1.3)'],
       [
         ['--tls-min-version=TLS1.3', '--tls-max-version=TLS1.2'],
@@ -192,6 +194,9 @@ describe('values', () => {
     assert.equal(config.quotaBytes, 2 * 1024 ** 3);
     assert.equal(config.backendBatchIntervalMs, 100);
     assert.equal(config.backendBatchLimit, 10000);
+    assert.equal((await run(['--backend-batch-limit=0'])).backendBatchLimit, 10000);
+    // Not a limit that is always reached: the flusher would have no end of commits.
+    assert.equal((await run(['--backend-batch-limit=-1'])).backendBatchLimit, 1);
     assert.equal(config.electionTickCount, 10);
     assert.equal(config.requestBytesMax, 1572864);
     assert.equal(config.concurrentStreamsMax, 4294967295);

@@ -190,7 +190,8 @@ function storagePart(flags: FlagSet, resolved: Resolved): PartOf<StorageKeys> {
     quotaBytes: quota < 0 ? null : orDefault(quota, quotaBytesDefault),
     quotaIsDefault: quota === 0,
     backendBatchIntervalMs: orDefault(flags.milliseconds('backend-batch-interval'), 100),
-    backendBatchLimit: orDefault(flags.number('backend-batch-limit'), 10000),
+    // Below one: each change is committed for itself, as in etcd.
+    backendBatchLimit: Math.max(1, orDefault(flags.number('backend-batch-limit'), 10000)),
     compactionBatchLimit: orDefault(flags.number('compaction-batch-limit'), 1000),
     compactionSleepIntervalMs: orDefault(flags.milliseconds('compaction-sleep-interval'), 10),
     autoCompaction: resolved.autoCompaction,

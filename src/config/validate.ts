@@ -36,8 +36,17 @@ export function validate(flags: FlagSet, advertiseUnset: boolean, notices: Notic
     checkGates(flags, notices) ??
     checkHashCheckTime(flags) ??
     checkName(flags, notices) ??
-    checkTlsVersions(flags)
+    checkTlsVersions(flags) ??
+    checkSigns(flags)
   );
+}
+
+/** Numbers that etcd takes for granted to be none below zero: it fails later with "too many learner members", or panics. */
+function checkSigns(flags: FlagSet): string | null {
+  const learners = flags.number('max-learners');
+  if (learners < 0) return `--max-learners must be >=0 (set to ${learners})`;
+  const time = flags.nanoseconds('corrupt-check-time');
+  return time < 0n ? `--corrupt-check-time must be >=0 (set to ${formatDuration(time)})` : null;
 }
 
 function checkLogging(flags: FlagSet): string | null {

@@ -26,7 +26,19 @@ export interface CallPlan {
   readonly gzip: boolean;
   /** Of the answer: the request's subtype comes back. */
   readonly contentType: string;
+  /** What the gate is asked with, 0 for nothing. */
+  readonly demands: number;
 }
+
+/** Stands before the handlers of all calls, as grpc-go's interceptors. */
+export interface CallGate {
+  /** What a call demands by its metadata (the first value of a name), as bits: asked once for each distinct header block. */
+  demandsOf(metadata: (name: string) => string | undefined): number;
+  /** Why a call with these demands may not begin, or go on, now; null when it may. Not asked without demands. */
+  refusal(demands: number): Status | null;
+}
+
+export const openGate: CallGate = { demandsOf: () => 0, refusal: () => null };
 
 const base = 'application/grpc';
 
@@ -40,9 +52,11 @@ function answerType(contentType: string): string | null {
   return subtype === '' ? base : `${base}+${subtype}`;
 }
 
-export function planCall(head: RequestHead, router: Router, hasHttpHandler: boolean): CallPlan {
+export function planCall(head: RequestHead, router: Router, gate: CallGate, hasHttpHandler: boolean): CallPlan {
   const contentType = answerType(head.contentType);
-  const http = contentType === null && hasHttpHandler;
+  const method = router.find(head.path) ?? null;
+  // What names gRPC, by its type or by a method, is answered as gRPC does: a mistaken client shall not be told of a page.
+  const http = hasHttpHandler && contentType === null && method === null && !head.contentType.startsWith(base);
   let timeoutMs = Number.POSITIVE_INFINITY;
   let encoding = '';
   let hosts = 0;
@@ -61,7 +75,6 @@ export function planCall(head: RequestHead, router: Router, hasHttpHandler: bool
       headerError = `malformed binary metadata ${JSON.stringify(value)} in header ${JSON.stringify(name)}: ${text}`;
     }
   }
-  const method = router.find(head.path) ?? null;
   const identity = encoding === '' || encoding === 'identity';
   const plan = {
     http,
@@ -69,6 +82,7 @@ export function planCall(head: RequestHead, router: Router, hasHttpHandler: bool
     timeoutMs,
     gzip: encoding === 'gzip',
     contentType: contentType ?? base,
+    demands: gate.demandsOf((name) => head.value(name)),
   };
   const reject = (httpStatus: number, code: StatusCode, message: string): CallPlan => ({
     ...plan,

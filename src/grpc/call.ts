@@ -29,6 +29,9 @@ export interface ServerCall {
   readonly deadlineMs: number;
   /** For the handler's own state of this call. */
   context: unknown;
+  /** Unary, of a call that is answered in a later turn: the request's bytes, which must not change until it is. Lines about slow
+   * calls show them. */
+  keepRequest(message: Buffer, start: number, end: number): void;
 
   /** Unary: the answer message[start, end) and OK. The bytes are copied before this returns. */
   respond(message: Buffer, start: number, end: number): void;
@@ -37,6 +40,12 @@ export interface ServerCall {
    * behind what it wrote and touches no call. It is not called when the call is dead.
    */
   respondWith<T>(sizeMax: number, write: (out: Buffer, offset: number, arg: T) => number, arg: T): void;
+  /**
+   * Unary, a large answer of `bytes` bytes: `next` gives its parts in order, each of which is kept until it is sent and must not
+   * change. It is called when the client has taken most of what came before, so that the connection does not hold the answer;
+   * not again once the call is dead. `last` is the last part. Never compressed: that would take a turn for all of it.
+   */
+  respondPulled(bytes: number, last: Buffer, next: () => Buffer): void;
   /** Ends the call with an error: trailers-only when nothing was sent, else trailers behind what was. */
   fail(status: Status): void;
 

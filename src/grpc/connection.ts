@@ -15,7 +15,7 @@ import type { Http2Stream } from '../http2/stream.ts';
 import type { Http2Limits } from '../limits.ts';
 import { AssemblyGrants } from './assembly-grants.ts';
 import type { ConnectionInfo } from './call.ts';
-import { type CallPlan, planCall } from './call-plan.ts';
+import { type CallGate, type CallPlan, planCall } from './call-plan.ts';
 import type { Flushable } from './flush-queue.ts';
 import { GrpcCall } from './grpc-call.ts';
 import { HttpExchange } from './http-exchange.ts';
@@ -142,6 +142,15 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
 
   // --- for calls ---
 
+  get gate(): CallGate {
+    return this.server.options.gate;
+  }
+
+  /** Open streams with demands: the server asks the gate about them again. */
+  get demanding(): Set<GrpcCall> {
+    return this.server.demanding;
+  }
+
   /** Something was written: see to it that it is flushed. */
   touch(): void {
     if (this.receiving || this.queued || this.gone) return;
@@ -179,7 +188,8 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
   openStream(id: number, head: RequestHead): Http2Stream {
     let plan = head.application as CallPlan | null;
     if (plan === null) {
-      plan = planCall(head, this.server.options.router, this.server.options.onHttpRequest !== null);
+      const { router, gate, onHttpRequest } = this.server.options;
+      plan = planCall(head, router, gate, onHttpRequest !== null);
       head.application = plan;
     }
     if (plan.http) return new HttpExchange(id, head, this, this.server.options.onHttpRequest!);

@@ -40,6 +40,10 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
   private delivering = false;
   private messageCount = 0;
   private startedMs = 0;
+  /** Of a unary call: its message while the handler runs, then what the handler keeps of it. */
+  private request: Buffer | null = null;
+  private requestStart = 0;
+  private requestEnd = 0;
   private assembly: MessageAssembly | null = null;
   private timer: Timer | null = null;
 
@@ -70,6 +74,12 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     return value === undefined ? undefined : (decodeBinaryHeader(value) ?? undefined);
   }
 
+  keepRequest(message: Buffer, start: number, end: number): void {
+    this.request = message;
+    this.requestStart = start;
+    this.requestEnd = end;
+  }
+
   respond(message: Buffer, start: number, end: number): void {
     if (this.ended) return;
     assert(!this.headersSent && start <= end && end <= message.length, 'one answer, within its buffer');
@@ -86,7 +96,7 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     out[at] = 0;
     writeUint32(out, at + 1, bytes);
     copyBytes(message, start, end, out, at + messagePrefixBytes);
-    this.finishOk(bytes);
+    this.finishOk(message, start, end);
   }
 
   respondWith<T>(sizeMax: number, write: (out: Buffer, offset: number, arg: T) => number, arg: T): void {
@@ -111,12 +121,41 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     const at = writer.writeDataHeader(this, messagePrefixBytes + bytes);
     output.buffer[at] = 0;
     writeUint32(output.buffer, at + 1, bytes);
-    this.finishOk(bytes);
+    this.finishOk(output.buffer, at + messagePrefixBytes, at + messagePrefixBytes + bytes);
+  }
+
+  respondPulled(bytes: number, last: Buffer, next: () => Buffer): void {
+    if (this.ended) return;
+    assert(!this.headersSent, 'a unary call has one answer');
+    if (this.refuseQueue() || !this.sendHeaders()) return;
+    const { writer } = this.owner.http2;
+    // A message that is not compressed may stand in any encoding.
+    writer.queue(this, messagePrefix(0, bytes));
+    this.countSent(bytes);
+    let left = bytes;
+    this.onDrain = (): void => {
+      while (left > 0 && this.pendingBytes < this.owner.limits.streamHighWaterBytes) {
+        const part = next();
+        left -= part.length;
+        assert(left >= 0, 'the answer is no larger than it said');
+        writer.queue(this, part);
+      }
+      this.owner.touch();
+      if (left > 0) {
+        this.wantsWritable = true;
+        return;
+      }
+      this.onDrain = null;
+      this.noteSlow(last, 0, last.length, bytes);
+      this.end();
+    };
+    this.onDrain();
   }
 
   fail(status: Status): void {
     if (this.ended) return;
     assert(status.code !== StatusCode.ok, 'OK is not a failure');
+    this.noteSlow(null, 0, 0);
     this.finish(status.code);
     const block = this.headersSent ? errorTrailers(status) : trailersOnly(200, this.plan.contentType, status);
     this.endWith(block);
@@ -197,26 +236,23 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     return false;
   }
 
-  /** Behind the one message of a unary call. */
-  private finishOk(bytes: number): void {
-    this.countSent(bytes);
+  /** Behind the one message of a unary call: its bytes are out[start, end) still. */
+  private finishOk(out: Buffer, start: number, end: number): void {
+    this.countSent(end - start);
+    this.noteSlow(out, start, end);
     this.finish(StatusCode.ok);
     this.endWith(this.owner.blocks.trailers);
   }
 
   private respondLater(message: Buffer): void {
+    this.noteSlow(message, 0, message.length);
     this.sendQueued([message], message.length);
     this.end();
   }
 
   private sendQueued(parts: readonly Buffer[], bytes: number): boolean {
     const { http2 } = this.owner;
-    if (http2.outputExhausted) {
-      this.owner.touch();
-      http2.fail(ErrorCode.enhanceYourCalm, 'answers are not read');
-      return true;
-    }
-    if (!this.sendHeaders()) return true;
+    if (this.refuseQueue() || !this.sendHeaders()) return true;
     let body = parts;
     let sizeOnWire = bytes;
     // grpc-go leaves an empty message uncompressed.
@@ -226,16 +262,22 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
       body = [packed];
       sizeOnWire = packed.length;
     }
-    const prefix = Buffer.allocUnsafe(messagePrefixBytes);
-    prefix[0] = compressed ? 1 : 0;
-    writeUint32(prefix, 1, sizeOnWire);
-    http2.writer.queue(this, prefix);
+    http2.writer.queue(this, messagePrefix(compressed ? 1 : 0, sizeOnWire));
     for (const part of body) http2.writer.queue(this, part);
     this.countSent(bytes);
     this.owner.touch();
     if (this.pendingBytes < this.owner.limits.streamHighWaterBytes) return true;
     this.wantsWritable = true;
     return false;
+  }
+
+  /** True, and the connection is over, when it holds so much that nothing more may be queued. */
+  private refuseQueue(): boolean {
+    const { http2 } = this.owner;
+    if (!http2.outputExhausted) return false;
+    this.owner.touch();
+    http2.fail(ErrorCode.enhanceYourCalm, 'answers are not read');
+    return true;
   }
 
   private countSent(bytes: number): void {
@@ -266,14 +308,27 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
       this.assembly = null;
     }
     if (this.grantedBytes > 0) owner.grants.release(this);
+    this.request = null;
     if (!this.started) return;
+    if (this.plan.demands !== 0) owner.demanding.delete(this);
     const { observer } = owner;
     observer.handled(this.method, code, observer.wantsDuration ? owner.clock.nowMs() - this.startedMs : 0);
+  }
+
+  /** Tells the observer of a unary call that took long. `answer` null: there is none. */
+  private noteSlow(answer: Buffer | null, start: number, end: number, totalBytes = end - start): void {
+    const { observer } = this.owner;
+    const durationMs = observer.recentMs() - this.startedMs;
+    if (durationMs <= observer.slowMs || !this.started || this.method.kind !== 'unary') return;
+    const { request } = this;
+    const kept = request === null ? null : { buffer: request, start: this.requestStart, end: this.requestEnd };
+    observer.slow(this, durationMs, kept, answer === null ? null : { buffer: answer, start, end, totalBytes });
   }
 
   /** Ends without trailers. */
   private abort(code: StatusCode, reset: ErrorCode): void {
     if (this.ended) return;
+    this.noteSlow(null, 0, 0);
     this.finish(code);
     this.owner.touch();
     this.owner.http2.resetStream(this, reset);
@@ -293,6 +348,7 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     const { stream } = this.method;
     if (stream !== null) {
       this.start();
+      if (!this.passes()) return;
       stream.open(this);
     }
     if (this.remoteClosed && !this.ended) this.halfClose();
@@ -318,6 +374,7 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
 
   override onReset(): void {
     if (this.ended) return;
+    this.noteSlow(null, 0, 0);
     this.finish(StatusCode.canceled);
     this.onCancel?.();
   }
@@ -375,8 +432,22 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     if (unary !== null) this.start();
     observer.received(this.method);
     observer.receivedBytes(end - start);
-    if (unary !== null) unary(this, buffer, start, end);
-    else stream!.message(this, buffer, start, end);
+    if (unary === null) {
+      stream!.message(this, buffer, start, end);
+      return;
+    }
+    if (!this.passes()) return;
+    this.keepRequest(buffer, start, end);
+    unary(this, buffer, start, end);
+    if (!this.ended && this.request === buffer) this.releaseRequest();
+  }
+
+  /** The handler has returned and kept nothing: the buffer is not ours any more. */
+  private releaseRequest(): void {
+    const { request, requestStart: start, requestEnd: end } = this;
+    this.request = null;
+    if (this.owner.observer.slowMs >= 0 || request === null) return;
+    this.keepRequest(Buffer.from(request.subarray(start, end)), 0, end - start);
   }
 
   /** A message whose first byte is not 0. */
@@ -399,6 +470,24 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
   private start(): void {
     this.started = true;
     this.owner.observer.started(this.method, this);
+  }
+
+  /** False when the gate refuses the call, which has failed then. */
+  private passes(): boolean {
+    const { gate, demanding } = this.owner;
+    if (this.plan.demands === 0) return true;
+    const refusal = gate.refusal(this.plan.demands);
+    if (refusal !== null) this.fail(refusal);
+    else if (this.method.stream !== null) demanding.add(this);
+    return refusal === null;
+  }
+
+  /** For an open stream: the gate is asked again. */
+  endIfRefused(): void {
+    const refusal = this.owner.gate.refusal(this.plan.demands);
+    if (refusal === null || this.ended) return;
+    this.fail(refusal);
+    this.onCancel?.();
   }
 
   /** Keeps bytes for later, within the connection's bound. */
@@ -479,6 +568,13 @@ export class GrpcCall extends Http2Stream implements ServerCall, Grantee, TimerO
     this.owner.http2.grant(this, bytes);
     return true;
   }
+}
+
+function messagePrefix(flag: 0 | 1, bytes: number): Buffer {
+  const prefix = Buffer.allocUnsafe(messagePrefixBytes);
+  prefix[0] = flag;
+  writeUint32(prefix, 1, bytes);
+  return prefix;
 }
 
 /** Copies like Buffer.copy; a loop is faster for the short messages that most answers are. */

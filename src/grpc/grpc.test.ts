@@ -511,6 +511,9 @@ test('observer: what is counted, and when', () => {
   const log: string[] = [];
   const observer: CallObserver = {
     wantsDuration: true,
+    slowMs: Number.POSITIVE_INFINITY,
+    recentMs: () => 0,
+    slow: () => log.push('slow'),
     started: (method) => log.push(`started ${method.name}`),
     received: (method) => log.push(`received ${method.name}`),
     sent: (method) => log.push(`sent ${method.name}`),

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RequestHead } from '../http2/request-head.ts';
-import { planCall } from './call-plan.ts';
+import { openGate, planCall } from './call-plan.ts';
 import { FlushQueue } from './flush-queue.ts';
 import { MessageAssembly } from './message-assembly.ts';
 import { decodeBinaryHeader } from './metadata.ts';
@@ -73,8 +73,8 @@ test('a plan for HTTP when somebody serves it', () => {
   const head = new RequestHead();
   head.method = 'GET';
   head.path = '/health';
-  assert.equal(planCall(head, new Router(), true).http, true);
-  assert.equal(planCall(head, new Router(), false).rejection?.httpStatus, 415);
+  assert.equal(planCall(head, new Router(), openGate, true).http, true);
+  assert.equal(planCall(head, new Router(), openGate, false).rejection?.httpStatus, 415);
 });
 
 test('message assembly grows with what has come', () => {

@@ -8,8 +8,10 @@ import type { MonotonicClock } from '../http2/flood-guard.ts';
 import { frameHeaderBytes } from '../http2/frame.ts';
 import { type GrpcLimits, grpcLimits, type Http2Limits, http2Limits } from '../limits.ts';
 import type { ConnectionInfo } from './call.ts';
+import { type CallGate, openGate } from './call-plan.ts';
 import { GrpcConnection } from './connection.ts';
 import { FlushQueue } from './flush-queue.ts';
+import type { GrpcCall } from './grpc-call.ts';
 import type { HttpHandler } from './http-exchange.ts';
 import { etcdKeepalive, type KeepaliveOptions } from './keepalive.ts';
 import { type CallObserver, silentObserver } from './observer.ts';
@@ -22,6 +24,7 @@ export interface GrpcServerOptions {
   /** Runs a function once, soon (setImmediate). */
   readonly schedule: (run: () => void) => void;
   readonly observer: CallObserver;
+  readonly gate: CallGate;
   /** Largest request message: --max-request-bytes and 512 KiB. */
   readonly messageBytesMax: number;
   /** --max-concurrent-streams. */
@@ -39,6 +42,7 @@ export function grpcServerOptions(
 ): GrpcServerOptions {
   return {
     observer: silentObserver,
+    gate: openGate,
     messageBytesMax: 1_572_864 + 512 * 1024,
     concurrentStreamsMax: 0xffffffff,
     keepalive: etcdKeepalive,
@@ -55,6 +59,8 @@ export class GrpcServer {
   readonly flushQueue: FlushQueue;
   readonly outputPool: ChunkPool;
   readonly framePool: ChunkPool;
+  /** Open streams with demands on the gate. */
+  readonly demanding: Set<GrpcCall> = new Set();
   private readonly connections: Set<GrpcConnection> = new Set();
   /** Called when the last connection of a drain is gone. */
   private drained: (() => void) | null = null;
@@ -89,6 +95,11 @@ export class GrpcServer {
   /** To be called every limits.timerTickMs or so: deadlines, keepalive, lingering. */
   tick(): void {
     this.wheel.advance(this.options.clock.nowMs());
+  }
+
+  /** Ends the open streams whose demands the gate refuses by now. */
+  endRefused(): void {
+    for (const call of [...this.demanding]) call.endIfRefused();
   }
 
   /** Lets all calls finish, no new ones begin, and calls `done` when the last connection is gone. */

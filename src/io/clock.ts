@@ -23,9 +23,18 @@ interface SystemTimer extends Timer {
   readonly handle: NodeJS.Timeout;
 }
 
+const lastMs: Float64Array = new Float64Array(1);
+
+/** What the system clock's nowMs() gave last, to whomever: reading the clock takes 70 ns, this nothing. */
+export const lastReading = (): number => lastMs[0]!;
+
 /** The real clock. Its timers keep the process alive. */
 export const systemClock: Clock = {
-  nowMs: () => performance.now(),
+  nowMs: () => {
+    const now = performance.now();
+    lastMs[0] = now;
+    return now;
+  },
   wallMs: () => Date.now(),
   setTimer: (delayMs, callback): SystemTimer => ({
     dueMs: performance.now() + delayMs,

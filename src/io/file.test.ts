@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
-import { type Disk, diskError, errorCode, nodeDisk, readFully, writeFully } from './file.ts';
+import { type Disk, diskError, errorCode, errorText, nodeDisk, readFully, writeFully } from './file.ts';
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'keelson-file-'));
 after(() => fs.rmSync(root, { recursive: true }));
@@ -37,6 +37,25 @@ test('a directory is made with its parents, for its owner alone; again is fine',
   nodeDisk.mkdir(directory);
   assert.equal(fs.statSync(directory).mode & 0o777, 0o700);
   assert.ok(nodeDisk.freeBytes(directory) > 0);
+});
+
+test('a directory that the system does not let be made is an error, told as etcd tells it', () => {
+  const file = path.join(root, 'plain');
+  fs.writeFileSync(file, '');
+  // Of /proc the kernel says that it is there, and of everything that is made in it that it is not.
+  const cases = [
+    ['/proc/x/member/snap', 'ENOENT', 'mkdir /proc/x: no such file or directory'],
+    [`${file}/a/b`, 'ENOTDIR', `mkdir ${file}/a: not a directory`],
+  ] as const;
+  for (const [directory, code, text] of cases) {
+    assert.throws(
+      () => nodeDisk.mkdir(directory),
+      (error) => errorCode(error) === code && errorText(error) === text,
+    );
+  }
+  assert.equal(errorText(new Error('x')), 'x');
+  assert.equal(errorText('x'), 'x');
+  assert.equal(errorText(diskError('EIO', 'y')), 'EIO: y');
 });
 
 test('errors carry their code', () => {
@@ -87,18 +106,49 @@ test('preallocate makes zeros beside the caller; cancelled it does not call back
   assert.equal(called, false);
 });
 
-test('a lock has one holder', () => {
+test('mkdir: each level is durable in its parent before the next one is made', (context) => {
+  const made: string[] = [];
+  const open = fs.openSync;
+  const paths = new Map<number, string>();
+  const make = fs.mkdirSync;
+  const sync = fs.fsyncSync;
+  const relative = (name: fs.PathLike): string => path.relative(root, String(name)) || '.';
+  context.mock.method(fs, 'openSync', (name: fs.PathLike, flags: string) => {
+    const fd = open(name, flags);
+    paths.set(fd, relative(name));
+    return fd;
+  });
+  context.mock.method(fs, 'mkdirSync', (name: fs.PathLike, options: fs.MakeDirectoryOptions) => {
+    made.push(`make ${relative(name)}`);
+    return make(name, options);
+  });
+  context.mock.method(fs, 'fsyncSync', (fd: number) => {
+    made.push(`sync ${paths.get(fd)}`);
+    sync(fd);
+  });
+  const directory = path.join(root, 'one', 'two', 'three');
+  nodeDisk.mkdir(directory);
+  assert.deepEqual(made, ['make one', 'sync .', 'make one/two', 'sync one', 'make one/two/three', 'sync one/two']);
+  assert.equal(fs.statSync(directory).mode & 0o777, 0o700);
+  nodeDisk.mkdir(directory);
+  assert.equal(made.length, 6, 'what is there is left alone');
+});
+
+test('a lock has one holder, who writes nothing', () => {
   const file = path.join(root, 'lock');
+  const locks = (): string[] => fs.readdirSync(root).filter((name) => name.startsWith('lock'));
   const first = nodeDisk.lock(file);
   assert.ok(first !== null);
   assert.equal(nodeDisk.lock(file), null);
+  assert.deepEqual(locks(), ['lock'], 'no journal');
+  assert.equal(fs.statSync(file).size, 0);
   first.release();
+  // What an older version that was killed has left beside it.
+  fs.writeFileSync(`${file}-journal`, Buffer.alloc(512));
   const second = nodeDisk.lock(file);
   assert.ok(second !== null);
+  assert.equal(nodeDisk.lock(file), null);
   second.release();
   assert.equal(fs.statSync(file).size, 0);
-  assert.deepEqual(
-    fs.readdirSync(root).filter((name) => name.startsWith('lock')),
-    ['lock'],
-  );
+  assert.deepEqual(locks(), ['lock'], 'the old journal is gone');
 });

@@ -9,6 +9,7 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
+import { getSystemErrorMessage } from 'node:util';
 import { assert } from '../base/assert.ts';
 
 /** read: existing, read only. write: existing, read and write. create: new or emptied, read and write. */
@@ -43,6 +44,8 @@ export interface Disk {
   readdir(directory: string): string[];
   /** Creates the directory and its parents; fine if it exists. */
   mkdir(directory: string): void;
+  /** Who may do what with a directory: the lowest twelve bits of its mode. */
+  permissions(directory: string): number;
   /** Makes the creations, renames and removals of names in `directory` durable. */
   syncDirectory(directory: string): void;
   /** Bytes that an unprivileged process may still write to the file system of `directory`. */
@@ -57,6 +60,14 @@ export interface Disk {
 export function errorCode(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
   return '';
+}
+
+/** An error of node:fs as Go words it, which scripts and people know from etcd: 'mkdir /proc/x: no such file or directory'. */
+export function errorText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { errno, syscall, path: file } = error as NodeJS.ErrnoException;
+  if (errno === undefined || syscall === undefined) return error.message;
+  return `${syscall}${file === undefined ? '' : ` ${file}`}: ${getSystemErrorMessage(errno)}`;
 }
 
 /** An error in the form that node:fs throws, for the places that must make one up. */
@@ -126,9 +137,16 @@ export const nodeDisk: Disk = {
     // Each level's name is durable in its parent before what is inside counts.
     const parent = path.dirname(directory);
     if (parent !== directory) nodeDisk.mkdir(parent);
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    // Not `recursive`: Node goes round in it for ever where a parent exists and refuses with ENOENT, as /proc does.
+    try {
+      fs.mkdirSync(directory, { mode: 0o700 });
+    } catch (error) {
+      // Made by another process at the same moment: whose it is, the lock decides.
+      if (errorCode(error) !== 'EEXIST') throw error;
+    }
     nodeDisk.syncDirectory(parent);
   },
+  permissions: (directory) => fs.statSync(directory).mode & 0o7777,
   syncDirectory: (directory) => {
     const fd = fs.openSync(directory, 'r');
     try {
@@ -182,13 +200,14 @@ function preallocateFile(file: string, bytes: number, done: (error: Error | null
 
 /**
  * Node has no flock. SQLite, which is built into Node, has: an open exclusive transaction on an empty file holds the
- * kernel's lock on it (dropped when the process dies, seen by every container of the host) and never writes a byte.
+ * kernel's lock on it (dropped when the process dies, seen by every container of the host) and never writes a byte: its journal,
+ * which would be a file beside it, is kept in memory. So a full disk can be locked too.
  */
 function lockFile(file: string): DiskLock | null {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite');
   const database = new DatabaseSync(file, { timeout: 0 });
   try {
-    database.exec('PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE');
+    database.exec('PRAGMA journal_mode=MEMORY; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE');
   } catch (error) {
     database.close();
     const sqliteBusy = 5;

@@ -3,6 +3,7 @@
 
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
+import { ensureWorkingDirectory } from './working-directory.ts';
 
 export interface ThreadEvents<Out> {
   message(message: Out): void;
@@ -17,6 +18,7 @@ export class Thread<In, Out> {
   private readonly worker: Worker;
 
   constructor(script: URL, data: unknown, events: ThreadEvents<Out>) {
+    ensureWorkingDirectory();
     this.worker = new Worker(script, { workerData: data, stdout: false, stderr: false });
     this.worker.on('message', (message: Out) => events.message(message));
     this.worker.on('error', (error) => events.failed(error));

@@ -64,6 +64,45 @@ describe('http1', () => {
     assert.match(await raw('garbage\r\n\r\n'), /^HTTP\/1\.1 400 Bad Request\r\n/);
   });
 
+  it('answers what came whole before it refuses the rest, and ends where a request says so', async () => {
+    const get = (path: string, more = ''): string => `GET ${path} HTTP/1.1\r\nHost: h\r\n${more}\r\n`;
+    const ends = await raw(get('/a', 'Connection: close\r\n') + get('/b'));
+    assert.match(ends, /^HTTP\/1\.1 200 OK\r\n[\s\S]*\r\n\r\nGET \/a h $/, 'what came behind is not looked at');
+    const broken = await raw(`${get('/a')}${get('/b')}nonsense\r\n\r\n`);
+    assert.deepEqual(broken.match(/GET \/[ab] h |HTTP\/1\.1 \d+/g), [
+      ...['HTTP/1.1 200', 'GET /a h ', 'HTTP/1.1 200', 'GET /b h '],
+      'HTTP/1.1 400',
+    ]);
+    // A request whose body breaks off has no answer of its own.
+    const inBody = await raw('POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n');
+    assert.match(inBody, /^HTTP\/1\.1 400 Bad Request\r\n/);
+  });
+
+  it('has Go’s words about hosts, codings and expectations, and says nothing of a connection that stays', async () => {
+    const first = async (text: string): Promise<string> => (await raw(text)).split('\r\n')[0]!;
+    assert.equal(await first('GET / HTTP/1.1\r\n\r\n'), 'HTTP/1.1 400 Bad Request: missing required Host header');
+    assert.equal(await first('GET / HTTP/1.1\r\nHost: a b\r\n\r\n'), 'HTTP/1.1 400 Bad Request: malformed Host header');
+    assert.equal(await first('GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n'), 'HTTP/1.1 400 Bad Request');
+    assert.match(await first('GET / HTTP/1.0\r\n\r\n'), / 200 OK$/, 'HTTP/1.0 has no hosts');
+    const post = 'POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n';
+    const unread = await raw(`${post}Expect: 100-continue\r\n\r\n`);
+    assert.match(unread, /^HTTP\/1\.1 200 OK\r\nConnection: close\r\n[\s\S]*\r\n\r\nPOST \/ h $/, 'without its body');
+    assert.match(await first(`${post}Expect: tea\r\n\r\n`), / 417 Expectation Failed$/);
+    const coded = await first('POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: tea\r\n\r\n');
+    assert.equal(coded, 'HTTP/1.1 501 Not Implemented');
+    const kept = 'GET / HTTP/1.1\r\nHost: h\r\n\r\n';
+    const two = (await raw(`${kept}GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n`)).split('HTTP/1.1 200 OK');
+    assert.doesNotMatch(two[1]!, /Connection|Keep-Alive/);
+    assert.match(two[2]!, /Connection: close/);
+  });
+
+  it('says to CONNECT that there is nothing, behind what it answers before', async () => {
+    const connect = 'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n';
+    assert.match(await raw(connect), /^HTTP\/1\.1 404 Not Found\r\n[\s\S]*\r\n\r\n404 page not found\n$/);
+    const both = await raw(`GET /a HTTP/1.1\r\nHost: h\r\n\r\n${connect}`);
+    assert.deepEqual(both.match(/GET \/a h |HTTP\/1\.1 \d+/g), ['HTTP/1.1 200', 'GET /a h ', 'HTTP/1.1 404']);
+  });
+
   it('answers a bug with 500', async () => {
     assert.match(await raw('GET /throw HTTP/1.1\r\nHost: h\r\n\r\n'), /^HTTP\/1\.1 500 /);
     assert.equal((errors[0] as Error).message, 'bug');

@@ -171,6 +171,58 @@ test('all addresses or none', async () => {
   taken.close();
 });
 
+test('connections that come before it serves wait unread, and are served then', async () => {
+  const listener = await Listener.bind([{ host: '127.0.0.1', port: 0 }]);
+  const port = Number(listener.addresses()[0]!.split(':')[1]);
+  const requests = ['GET /early HTTP/1.1\r\n\r\n', 'GET /large HTTP/1.1\r\n\r\n'.padEnd(300_000, 'x')];
+  const sockets: Socket[] = [];
+  for (const request of requests) {
+    const socket = connect({ port, host: '127.0.0.1' });
+    await once(socket, 'connect');
+    socket.write(request);
+    sockets.push(socket);
+  }
+  // One that gives up before: it is forgotten.
+  const gone = connect({ port, host: '127.0.0.1' });
+  await once(gone, 'connect');
+  gone.resetAndDestroy();
+  await wait(50);
+  const seen: string[] = [];
+  const taken: Socket[] = [];
+  listener.serve({
+    http2: null,
+    http1: (socket, firstBytes) => {
+      seen.push(firstBytes.toString('latin1', 0, 10));
+      taken.push(socket);
+      socket.end(`served ${firstBytes.toString('latin1', 5, 10)}`);
+    },
+    tls: null,
+  });
+  const answers = await Promise.all(sockets.map(readAll));
+  assert.deepEqual(answers, ['served early', 'served large']);
+  assert.deepEqual(seen, ['GET /early', 'GET /large']);
+  const late = connect({ port, host: '127.0.0.1' });
+  late.write('GET /after HTTP/1.1\r\n\r\n');
+  assert.equal(await readAll(late), 'served after');
+  // Without a taker the connection is closed, as when it speaks nonsense.
+  const two = connect({ port, host: '127.0.0.1' });
+  two.on('error', () => {});
+  two.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  assert.equal(await readAll(two), '');
+  for (const socket of taken) socket.destroy();
+  await listener.close();
+});
+
+test('a listener that is closed before it serves leaves no connection', async () => {
+  const listener = await Listener.bind([{ host: '127.0.0.1', port: 0 }]);
+  const socket = connect({ port: Number(listener.addresses()[0]!.split(':')[1]), host: '127.0.0.1' });
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  await wait(20);
+  await listener.close();
+  assert.equal(await readAll(socket), '');
+});
+
 /** A connection that has said hello and gives the server all the window there is. */
 async function rawHttp2(port: number): Promise<Socket> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });

@@ -6,11 +6,15 @@
 //   "... HTTP/1." in the first line     HTTP/1.1                  → options.http1
 //   anything else, or no line by 4 KiB  nonsense: the connection is closed (as etcd's cmux does)
 //
+// Binding and serving are two steps: the sockets of a member are bound before anything else is touched, and connections that come
+// while it starts wait, unread, until it serves (as in etcd, where they wait in the kernel).
+//
 // Back-pressure: a connection whose output the kernel does not take is not read from beyond a bound (`inputPaused`).
 
 import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { assert } from '../base/assert.ts';
 import { grpcLimits } from '../limits.ts';
 
 export type ListenAddress =
@@ -33,13 +37,17 @@ export interface PeerAddress {
   readonly local: string;
 }
 
-export interface ListenerOptions {
-  readonly addresses: readonly ListenAddress[];
-  readonly http2: (transport: SocketTransport, peer: PeerAddress) => Http2Sink;
+export interface ConnectionTakers {
+  /** Null closes such connections. */
+  readonly http2: ((transport: SocketTransport, peer: PeerAddress) => Http2Sink) | null;
   /** Takes over the socket with the bytes that were read from it. Null closes such connections. */
   readonly http1: ((socket: Socket, firstBytes: Buffer) => void) | null;
   /** Takes over a socket that opens with a TLS handshake; it hands the plain side back by `serveHttp2`. */
   readonly tls: ((socket: Socket, firstBytes: Buffer) => void) | null;
+}
+
+export interface ListenerOptions extends ConnectionTakers {
+  readonly addresses: readonly ListenAddress[];
 }
 
 type Protocol = 'http1' | 'http2' | 'tls' | 'none' | 'undecided';
@@ -120,7 +128,7 @@ export class SocketTransport {
 }
 
 /** Serves HTTP/2 on a socket whose first bytes were read already. For plain sockets and for the inner side of TLS. */
-export function serveHttp2(socket: Socket, firstBytes: Buffer, open: ListenerOptions['http2']): void {
+export function serveHttp2(socket: Socket, firstBytes: Buffer, open: NonNullable<ConnectionTakers['http2']>): void {
   socket.setNoDelay(true);
   const transport = new SocketTransport(socket);
   const sink = open(transport, peerOf(socket));
@@ -153,25 +161,41 @@ function joinAddress(host: string | undefined, port: number | undefined): string
 }
 
 export class Listener {
-  private readonly options: ListenerOptions;
+  private takers: ConnectionTakers | null = null;
   private readonly servers: Server[] = [];
+  /** Connections that came before serve(), unread. */
+  private readonly early: Set<Socket> = new Set();
   /** Connections that have not shown their protocol yet. */
   private readonly unknown: Set<Socket> = new Set();
 
-  private constructor(options: ListenerOptions) {
-    this.options = options;
-  }
+  private constructor() {}
 
-  /** Listens on all addresses, or on none: rejects with the system's error. */
-  static async listen(options: ListenerOptions): Promise<Listener> {
-    const listener = new Listener(options);
+  /** Binds all addresses, or none: rejects with the system's error. */
+  static async bind(addresses: readonly ListenAddress[]): Promise<Listener> {
+    const listener = new Listener();
     try {
-      for (const address of options.addresses) listener.servers.push(await listener.bind(address));
+      for (const address of addresses) listener.servers.push(await listener.bindOne(address));
     } catch (error) {
       await listener.close();
       throw error;
     }
     return listener;
+  }
+
+  /** Binds and serves. */
+  static async listen(options: ListenerOptions): Promise<Listener> {
+    const listener = await Listener.bind(options.addresses);
+    listener.serve(options);
+    return listener;
+  }
+
+  /** Hands on the connections that wait, and from now on all that come. */
+  serve(takers: ConnectionTakers): void {
+    assert(this.takers === null, 'a listener serves once');
+    this.takers = takers;
+    const waiting = [...this.early];
+    this.early.clear();
+    for (const socket of waiting) this.sniff(socket, takers);
   }
 
   /** Where it listens: `host:port` or a path, in the order of the options, with the ports that the system chose. */
@@ -185,13 +209,13 @@ export class Listener {
 
   /** Accepts no more. Connections that were handed on stay with their owners. */
   async close(): Promise<void> {
-    for (const socket of this.unknown) socket.destroy();
+    for (const socket of [...this.unknown, ...this.early]) socket.destroy();
     // A server's close event waits for its connections, which live on: closing is what counts.
     for (const server of this.servers) server.close();
     this.servers.length = 0;
   }
 
-  private async bind(address: ListenAddress): Promise<Server> {
+  private async bindOne(address: ListenAddress): Promise<Server> {
     try {
       return await this.open(address);
     } catch (error) {
@@ -203,19 +227,31 @@ export class Listener {
   }
 
   private async open(address: ListenAddress): Promise<Server> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.sniff(socket));
+    // Paused: bytes are read only once somebody is there to take them.
+    const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true };
+    const server = createServer(options, (socket) => this.accepted(socket));
     server.maxConnections = grpcLimits.connectionsMax;
-    if (address.path !== undefined) server.listen(address.path);
-    else if (address.host === '') server.listen(address.port);
-    else server.listen(address.port, address.host);
+    const { listenBacklog: backlog } = grpcLimits;
+    if (address.path !== undefined) server.listen({ path: address.path, backlog });
+    else if (address.host === '') server.listen({ port: address.port, backlog });
+    else server.listen({ port: address.port, host: address.host, backlog });
     await once(server, 'listening');
     return server;
   }
 
-  private sniff(socket: Socket): void {
-    this.unknown.add(socket);
+  private accepted(socket: Socket): void {
     // Errors end in 'close', where everything is cleaned up; without a listener they would end the process.
     socket.on('error', () => {});
+    if (this.takers !== null) {
+      this.sniff(socket, this.takers);
+      return;
+    }
+    this.early.add(socket);
+    socket.once('close', () => this.early.delete(socket));
+  }
+
+  private sniff(socket: Socket, takers: ConnectionTakers): void {
+    this.unknown.add(socket);
     const timer = setTimeout(() => socket.destroy(), grpcLimits.sniffTimeoutMs);
     timer.unref();
     let held: Buffer = Buffer.alloc(0);
@@ -235,27 +271,27 @@ export class Listener {
       const protocol = protocolOf(held);
       if (protocol === 'undecided') return;
       done();
-      this.hand(socket, held, protocol);
+      hand(socket, held, protocol, takers);
     };
     socket.on('data', onData);
     socket.on('close', done);
     socket.on('end', onEnd);
+    socket.resume();
   }
+}
 
-  private hand(socket: Socket, bytes: Buffer, protocol: Protocol): void {
-    const { http2, http1, tls } = this.options;
-    if (protocol === 'http2') {
-      serveHttp2(socket, bytes, http2);
-      return;
-    }
-    const taker = protocol === 'tls' ? tls : protocol === 'http1' ? http1 : null;
-    if (taker === null) {
-      socket.destroy();
-      return;
-    }
-    socket.pause();
-    taker(socket, bytes);
+function hand(socket: Socket, bytes: Buffer, protocol: Protocol, { http2, http1, tls }: ConnectionTakers): void {
+  if (protocol === 'http2' && http2 !== null) {
+    serveHttp2(socket, bytes, http2);
+    return;
   }
+  const taker = protocol === 'tls' ? tls : protocol === 'http1' ? http1 : null;
+  if (taker === null) {
+    socket.destroy();
+    return;
+  }
+  socket.pause();
+  taker(socket, bytes);
 }
 
 /** What a connection speaks by its first bytes. */
@@ -266,6 +302,7 @@ function protocolOf(bytes: Buffer): Protocol {
     return bytes.length < prefaceStart.length ? 'undecided' : 'http2';
   }
   const line = bytes.indexOf(10);
+  if (line >= requestLineBytesMax) return 'none';
   if (line < 0) return bytes.length < requestLineBytesMax ? 'undecided' : 'none';
   return /^[^ ]+ [^ ]+ HTTP\/1\.[0-9]\r?$/.test(bytes.toString('latin1', 0, line)) ? 'http1' : 'none';
 }

@@ -26,6 +26,7 @@ import {
   type WalWriterConfig,
   type WalWriterFactory,
 } from './wal-writer.ts';
+import { ensureWorkingDirectory } from './working-directory.ts';
 
 export const Control = { requested: 0, completed: 1, wantMessage: 2, failed: 3, words: 4 } as const;
 export const Slot = { kind: 0, buffer: 1, generation: 2, length: 3, position: 4, words: 5 } as const;
@@ -93,6 +94,7 @@ class ThreadedWalWriter implements WalWriter {
       path: config.path,
       fsync: config.fsync,
     };
+    ensureWorkingDirectory();
     this.#worker = new Worker(new URL('./wal-worker.ts', import.meta.url), {
       name: 'wal',
       workerData: data,

@@ -55,6 +55,11 @@ export function encodeInternalRequest(
   return out;
 }
 
+/** Where in an entry the bytes of a client's request begin: its field comes first. */
+export function requestOffset(field: RequestField, bytes: number): number {
+  return varintLength(field * 8 + 2) + varintLength(bytes);
+}
+
 function writeRequest(out: Buffer, offset: number, tag: number, message: Buffer, start: number, end: number): number {
   offset = writeVarint(out, offset, tag);
   offset = writeVarint(out, offset, end - start);

@@ -1,5 +1,6 @@
 // Fuzzer of kv-request.ts: harmed Range, Put, DeleteRange and Txn requests and made-up bytes. Nothing may be thrown, no offset
-// may lie outside of the request, and whether the bytes are a message must be judged as the schema codec judges it.
+// may lie outside of the request, and whether the bytes are a message must be judged as the schema codec judges it; inside of more
+// Txns than are read, as outside; with groups between their fields, as without.
 //
 //   node src/proto/kv-request.fuzz.ts [--seconds N] [--seed N]
 
@@ -13,9 +14,10 @@ import {
   RangeRequest as RangeSchema,
   TxnRequest as TxnSchema,
 } from './kv-schema.ts';
-import { type FuzzTally, harm, madeUp } from './message.fuzz.ts';
+import { type FuzzTally, harm, madeUp, withGroups } from './message.fuzz.ts';
 import { decode, encode, type Schema } from './message.ts';
 import { randomMessage } from './message-fixture.ts';
+import { writeVarint } from './wire.ts';
 
 function randomTxn(random: Random, depth: number): Buffer {
   const op = (): object => {
@@ -54,7 +56,8 @@ export function fuzzKvRequests(seed: number, tally: FuzzTally = { read: 0, refus
   const isTxn = random.below(2) === 0;
   const [schema] = simple[random.below(3)]!;
   const valid = isTxn ? randomTxn(random, 0) : encode(schema, randomMessage(schema, random));
-  const bytes = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
+  const harmed = random.below(5) === 0 ? madeUp(random) : harm(valid, random);
+  const bytes = (random.below(4) === 0 ? withGroups(harmed, random) : null) ?? harmed;
   const before = madeUp(random);
   const around = Buffer.concat([before, bytes, madeUp(random)]);
   const start = before.length;
@@ -71,6 +74,20 @@ export function fuzzKvRequests(seed: number, tally: FuzzTally = { read: 0, refus
   // The other direction does not hold: a RequestOp's member twice is refused here alone.
   if (isRead && decode(TxnSchema, bytes) === undefined) throw new Error('the schema codec refuses this txn');
   checkTxn(txn, start, end);
+  if (random.below(20) === 0) checkDeep(bytes, isRead, random);
+}
+
+/** Of a Txn that is looked through only (it nests too deep to be read) the same is said as of it alone. */
+function checkDeep(bytes: Buffer, isRead: boolean, random: Random): void {
+  let deep = bytes;
+  for (let level = 301 + random.below(20); level > 0; level--) deep = inField(0x12, inField(0x22, deep));
+  if (new TxnRequest().parse(deep, 0, deep.length) !== isRead) throw new Error('deep inside it is judged otherwise');
+}
+
+function inField(tag: number, bytes: Buffer): Buffer {
+  const head = Buffer.alloc(6);
+  head[0] = tag;
+  return Buffer.concat([head.subarray(0, writeVarint(head, 1, bytes.length)), bytes]);
 }
 
 function checkTxn(txn: TxnRequest, start: number, end: number): void {

@@ -110,7 +110,8 @@ test('a put knows whether it has a lease', () => {
 
 test('unknown fields and known ones with another wire type are skipped', () => {
   const unknown = Buffer.from([
-    0x7a, 1, 9, 0x08, 5, 0x15, 1, 2, 3, 4, 0x1a, 1, 1, 0xa0, 0x06, 1, 0x21, 1, 2, 3, 4, 5, 6, 7, 8,
+    0x7a, 1, 9, 0x08, 5, 0x15, 1, 2, 3, 4, 0x1a, 1, 1, 0xa0, 0x06, 1, 0x21, 1, 2, 3, 4, 5, 6, 7, 8, 0x7b, 0x0b, 0x0c,
+    0x08, 5, 0x7c, 0x0b, 0x0a, 1, 0x78, 0x0c,
   ]);
   const bytes = Buffer.concat([unknown, Buffer.from([0x0a, 1, 0x6b]), unknown]);
   for (const request of [new RangeRequest(), new PutRequest(), new DeleteRangeRequest()]) {
@@ -119,7 +120,7 @@ test('unknown fields and known ones with another wire type are skipped', () => {
   }
   const txn = new TxnRequest();
   const inTxn = Buffer.concat([
-    Buffer.from([0x7a, 1, 9, 0x08, 5, 0x15, 1, 2, 3, 4]),
+    Buffer.from([0x7a, 1, 9, 0x08, 5, 0x15, 1, 2, 3, 4, 0x13, 0x12, 0, 0x14]),
     encode(TxnSchema, { success: [{}] }),
   ]);
   assert.ok(txn.parse(inTxn, 0, inTxn.length));
@@ -248,13 +249,15 @@ function parseOp(op: number[]): RequestOp | undefined {
   return txn.parse(bytes, 0, bytes.length) ? txn.success[0] : undefined;
 }
 
-test('txns nest as deep as --max-txn-ops allows, and not without bound', () => {
-  const nested = (depth: number): Buffer => {
-    let init: TxnInit = {};
-    for (let i = 1; i < depth; i++) init = { success: [{ requestTxn: init }] };
-    return encode(TxnSchema, init);
-  };
-  for (const depth of [1, 50, 129, 200]) {
+/** A txn in a txn in …: so many, around `inner`. */
+function nested(depth: number, inner: Buffer = Buffer.alloc(0)): Buffer {
+  let bytes = inner;
+  for (let i = 1; i < depth; i++) bytes = wrap(wrap(bytes, 0x22), 0x12);
+  return bytes;
+}
+
+test('txns nest as deep as --max-txn-ops allows', () => {
+  for (const depth of [1, 50, 129, 200, 301]) {
     const bytes = nested(depth);
     const txn = new TxnRequest();
     assert.ok(txn.parse(bytes, 0, bytes.length), `depth ${depth}`);
@@ -262,9 +265,47 @@ test('txns nest as deep as --max-txn-ops allows, and not without bound', () => {
     for (let inner = txn.success[0]; inner instanceof TxnRequest; inner = inner.success[0]) levels++;
     assert.equal(levels, depth);
   }
-  let bytes: Buffer = Buffer.alloc(0);
-  for (let i = 0; i < 20_000; i++) bytes = wrap(wrap(bytes, 0x22), 0x12);
-  assert.equal(new TxnRequest().parse(bytes, 0, bytes.length), false);
+});
+
+test('deeper ones are looked through, to where Go stops, and known to be too deep: the checks refuse them', () => {
+  const isTooDeep = (bytes: Buffer): boolean | undefined => {
+    const txn = new TxnRequest();
+    if (!txn.parse(bytes, 0, bytes.length)) return undefined;
+    let deepest = txn;
+    for (let inner = txn.success[0]; inner instanceof TxnRequest; inner = inner.success[0]) deepest = inner;
+    assert.deepEqual([deepest.compare, deepest.success, deepest.failure], [[], [], []]);
+    return deepest.isTooDeep;
+  };
+  assert.equal(isTooDeep(nested(301)), false);
+  for (const depth of [302, 1000, 5000]) assert.equal(isTooDeep(nested(depth)), true, `depth ${depth}`);
+  for (const depth of [5001, 20_000]) assert.equal(isTooDeep(nested(depth)), undefined, `depth ${depth}`);
+  const compare = [0x0a, 3, 0x1a, 1, 0x6b];
+  const put = [0x12, 3, 0x0a, 1, 0x6b];
+  const range = [0x0a, 3, 0x0a, 1, 0x6b];
+  const good = [
+    [...compare, 0x12, 5, ...put],
+    [0x1a, 10, ...put, ...range],
+    [0x12, 0, 0x1a, 0],
+    [0x7b, 0x7c, 0x38, 1],
+  ];
+  for (const inner of good) assert.equal(isTooDeep(nested(1000, Buffer.from(inner))), true, `${inner}`);
+  const bad = [
+    [0x0a, 5],
+    [0x0a, 1, 0x08],
+    [0x12, 2, 0x12, 1],
+    [0x12, 3, 0x12, 1, 0x0a],
+    [0x7b],
+    [0x12, 1, 0x7c],
+    [0x00],
+  ];
+  for (const inner of bad) assert.equal(isTooDeep(nested(1000, Buffer.from(inner))), undefined, `${inner}`);
+  // As in a txn that is not as deep: the same member twice.
+  assert.equal(isTooDeep(nested(1000, Buffer.from([0x12, 10, ...put, ...put]))), undefined);
+  // What follows the deep one is read on in its own place.
+  const after = Buffer.concat([nested(1000), Buffer.from([0x1a, 5, ...put])]);
+  const txn = new TxnRequest();
+  assert.ok(txn.parse(after, 0, after.length));
+  assert.ok(txn.failure[0] instanceof PutRequest);
 });
 
 function wrap(bytes: Buffer, tag: number): Buffer {

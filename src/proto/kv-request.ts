@@ -2,6 +2,7 @@
 // the buffer it was read from and offsets into it; nothing is copied. Objects for Range, Put and DeleteRange may be reused by
 // `parse`; a Txn allocates one object an operation.
 
+import { messagesNestedMax, txnMessagesNestedMax } from '../limits.ts';
 import { Reader, WireType } from './wire.ts';
 
 const EMPTY: Buffer = Buffer.alloc(0);
@@ -16,12 +17,6 @@ function readerAt(depth: number): Reader {
   }
   return reader;
 }
-
-/**
- * Txns nest as messages do, two messages a Txn; deeper is malformed (protobuf's own bound in Go is 10,000; ours bounds the stack).
- * Must let through what --max-txn-ops (128) does, which bounds the nesting too.
- */
-const NESTING_MAX = 600;
 
 export const SortOrder = { none: 0, ascend: 1, descend: 2 } as const;
 export const SortTarget = { key: 0, version: 1, create: 2, mod: 3, value: 4 } as const;
@@ -277,9 +272,14 @@ export class TxnRequest {
   compare: Compare[] = [];
   success: RequestOp[] = [];
   failure: RequestOp[] = [];
+  /** It nests deeper than is read: it is well-formed, but stands here empty, and must be refused (rpc/kv-check.ts). */
+  isTooDeep = false;
 
   parse(buffer: Buffer, start: number, end: number, depth = 0): boolean {
-    if (depth > NESTING_MAX) return false;
+    if (depth > txnMessagesNestedMax) {
+      this.isTooDeep = true;
+      return isTxn(buffer, start, end, depth);
+    }
     const reader = readerAt(depth);
     reader.reset(buffer, start, end);
     while (reader.readTag()) {
@@ -323,6 +323,55 @@ function parseOp(buffer: Buffer, start: number, end: number, depth: number): Req
     if (!op.parse(buffer, reader.bytesStart, reader.bytesEnd, depth + 1)) return undefined;
   }
   return reader.ok ? op : undefined;
+}
+
+const deepReader = new Reader();
+const deepCompare = new Compare();
+const deepLeaves = [new RangeRequest(), new PutRequest(), new DeleteRangeRequest()] as const;
+
+/**
+ * Whether the bytes are a Txn of messages that Go's decoder would take, judged as parse() does, but without recursion: the ends of
+ * the messages around the present one are kept. A Txn and a RequestOp take turns.
+ */
+function isTxn(buffer: Buffer, start: number, end: number, depth: number): boolean {
+  const reader = deepReader;
+  reader.reset(buffer, start, end);
+  /** Of the message at each level; of a RequestOp the member that it has, of a Txn 0. */
+  const ends = [end];
+  const members = [0];
+  while (ends.length > 0) {
+    const level = ends.length - 1;
+    const isOp = level % 2 === 1;
+    if (reader.position >= reader.end) {
+      ends.pop();
+      members.pop();
+      if (level > 0) reader.end = ends[level - 1]!;
+      continue;
+    }
+    if (!reader.readTag()) return false;
+    const field = reader.fieldNumber;
+    if (reader.wireType !== WireType.bytes || field > (isOp ? 4 : 3)) {
+      reader.skip();
+      if (!reader.ok) return false;
+      continue;
+    }
+    if (!reader.readBytes() || depth + level + 1 >= messagesNestedMax) return false;
+    const { bytesStart, bytesEnd } = reader;
+    if (isOp) {
+      if (field === members[level]) return false;
+      members[level] = field;
+    }
+    if (isOp ? field === 4 : field !== 1) {
+      ends.push(bytesEnd);
+      members.push(0);
+      reader.position = bytesStart;
+      reader.end = bytesEnd;
+    } else {
+      const leaf = isOp ? deepLeaves[field - 1]! : deepCompare;
+      if (!leaf.parse(buffer, bytesStart, bytesEnd, depth)) return false;
+    }
+  }
+  return true;
 }
 
 function newOp(field: number): Exclude<RequestOp, EmptyOp> {

@@ -88,10 +88,24 @@ test('proto2 messages write their zeros', () => {
   assert.equal(decode(ConfChange, Buffer.alloc(0))?.id, undefined);
 });
 
-test('unknown fields of every wire type are skipped; groups and field 0 are malformed', () => {
+test('unknown fields of every wire type are skipped; the end of a group and field 0 are malformed', () => {
   const unknown = [0x78, 5, 0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x7a, 2, 1, 2, 0x7d, 1, 2, 3, 4];
   assert.equal(read(...unknown, 0x08, 9).int, 9);
-  for (const bad of [[0x7b, 0x7c], [0x00, 0x00], [0x7e], [0x7f], [0x7a, 3, 1], [0x79, 1], [0x7d, 1]]) {
+  // Groups, also under the number of a field that is known: none of the schemas has one.
+  assert.equal(read(0x7b, ...unknown, 0x0b, 0x0c, 0x7c, 0x08, 9, 0x0b, 0x08, 7, 0x0c).int, 9);
+  assert.deepEqual({ ...read(0x42, 6, 0x08, 7, 0x1b, 0x1c, 0x10, 1).inner }, { a: 7, list: [1] });
+  for (const bad of [
+    [0x7c],
+    [0x7b],
+    [0x7b, 0x84, 0x01],
+    [0x42, 1, 0x0b, 0x0c],
+    [0x00, 0x00],
+    [0x7e],
+    [0x7f],
+    [0x7a, 3, 1],
+    [0x79, 1],
+    [0x7d, 1],
+  ]) {
     assert.equal(decode(Sample, Buffer.from(bad)), undefined, `${bad}`);
   }
 });

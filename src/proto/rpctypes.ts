@@ -80,3 +80,8 @@ export const etcdErrors = {
   canceled: { code: 1, message: 'etcdserver: request canceled' },
   deadlineExceeded: { code: 4, message: 'etcdserver: context deadline exceeded' },
 } as const;
+
+/** grpc-go's status for an answer beyond the bound of a message; it tells the size too, which is not known where building it stopped. */
+export function messageTooLarge(bytesMax: number): EtcdError {
+  return { code: 8, message: `grpc: trying to send message larger than max (${bytesMax} bytes)` };
+}

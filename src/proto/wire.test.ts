@@ -146,7 +146,7 @@ test('length-delimited fields end within their message', () => {
   }
 });
 
-test('skip steps over each wire type; groups and unknown types are malformed', () => {
+test('skip steps over each wire type; unknown types and ends of groups that never began are malformed', () => {
   const fields = [0x08, 0x96, 0x01, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 2, 9, 9, 0x25, 1, 2, 3, 4, 0x28, 0x2a];
   const reader = readerOf(fields);
   for (let i = 0; i < 4; i++) {
@@ -157,11 +157,72 @@ test('skip steps over each wire type; groups and unknown types are malformed', (
   assert.equal(reader.fieldNumber, 5);
   assert.equal(reader.readInt(), 42);
   assert.ok(reader.ok && !reader.readTag());
-  for (const bad of [[0x0b, 0x0c], [0x0c], [0x0e], [0x0f], [0x09, 1, 2, 3], [0x0d, 1], [0x0a, 9], [0x08]]) {
+  for (const bad of [[0x0c], [0x0e], [0x0f], [0x09, 1, 2, 3], [0x0d, 1], [0x0a, 9], [0x08]]) {
     const malformed = readerOf(bad);
     assert.ok(malformed.readTag());
     malformed.skip();
     assert.equal(malformed.ok, false, `${bad}`);
+    assert.equal(malformed.readTag(), false);
+  }
+});
+
+const tag = (fieldNumber: number, wireType: number): Buffer => varint(BigInt(fieldNumber) * 8n + BigInt(wireType));
+
+/** A group of this number around `inner`. */
+function group(fieldNumber: number, inner: readonly number[] = []): number[] {
+  return [...tag(fieldNumber, 3), ...inner, ...tag(fieldNumber, 4)];
+}
+
+/** Whether Go's protobuf reads it, which is where each of these answers was looked up (test-e2e/wire.peer-test.ts). */
+function isSkipped(bytes: readonly number[]): boolean {
+  const reader = readerOf([...bytes, 0x28, 0x2a]);
+  assert.ok(reader.readTag());
+  reader.skip();
+  if (!reader.ok) {
+    assert.equal(reader.readTag(), false);
+    return false;
+  }
+  assert.ok(reader.readTag());
+  assert.deepEqual([reader.fieldNumber, reader.readInt(), reader.ok], [5, 42, true]);
+  return true;
+}
+
+test('skip steps over groups, however they are filled, up to the nesting that Go takes', () => {
+  const fields = [0x08, 0x96, 0x01, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 2, 0x0c, 9, 0x25, 1, 2, 3, 4];
+  assert.ok(isSkipped(group(1)));
+  assert.ok(isSkipped(group(99, fields)));
+  assert.ok(isSkipped(group(536_870_911, [...fields, ...group(1, fields), ...group(1, group(2))])));
+  // A tag may be padded; inside of a group a number may have 31 bits.
+  assert.ok(isSkipped([0x9b, 0x06, 0x9c, 0x86, 0x80, 0x00]));
+  assert.ok(isSkipped(group(9, [...tag(2_147_483_647, 0), 1])));
+  assert.equal(isSkipped(group(9, [...tag(2_147_483_648, 0), 1])), false);
+  const nested = (depth: number): number[] => [
+    ...Array.from({ length: depth }, () => 0x0b),
+    ...Array.from({ length: depth }, () => 0x0c),
+  ];
+  assert.ok(isSkipped(nested(10_001)));
+  assert.equal(isSkipped(nested(10_002)), false);
+  assert.equal(isSkipped(nested(500_000)), false);
+});
+
+test('a group that does not end, ends under another number, or holds what is malformed is malformed', () => {
+  const broken = [
+    [0x0b],
+    [0x0b, 0x14],
+    [0x0b, 0x13, 0x0c, 0x14],
+    group(1, [0x00, 1]),
+    group(1, [0x0e]),
+    group(1, [0x0f]),
+    [0x0b, 0x0a, 9, 0x0c],
+    [0x0b, 0x09, 1, 2],
+    [0x0b, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x0c],
+    [0x0b, 0x80],
+  ];
+  for (const bytes of broken) {
+    const malformed = readerOf(bytes);
+    assert.ok(malformed.readTag());
+    malformed.skip();
+    assert.equal(malformed.ok, false, `${bytes}`);
     assert.equal(malformed.readTag(), false);
   }
 });

@@ -3,8 +3,9 @@
 // Not a schema: message.ts has that, the hot messages have their own files.
 
 import { assert } from '../base/assert.ts';
+import { wireGroupsNestedMax } from '../limits.ts';
 
-export const WireType = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
+export const WireType = { varint: 0, fixed64: 1, bytes: 2, groupStart: 3, groupEnd: 4, fixed32: 5 } as const;
 
 const TWO_32 = 4294967296;
 
@@ -160,8 +161,8 @@ export class Reader {
   }
 
   /**
-   * Steps over a field of a number that the message does not know (or knows with another type). Groups (wire types 3 and 4),
-   * which proto3 does not have, are malformed.
+   * Steps over a field of a number that the message does not know (or knows with another type). Also over a group, which proto3
+   * does not have, but Go's decoder skips: what it takes from the log or a client, we must take.
    */
   skip(): void {
     switch (this.wireType) {
@@ -177,9 +178,35 @@ export class Reader {
       case WireType.fixed32:
         this.advance(4);
         return;
+      case WireType.groupStart:
+        this.skipGroup();
+        return;
       default:
         this.fail();
     }
+  }
+
+  /** The start was read. Groups nest: their numbers are kept, innermost last, until their ends. Leaves the tag as it was. */
+  private skipGroup(): void {
+    const { fieldNumber, wireType } = this;
+    const open = [fieldNumber];
+    while (open.length > 0 && this.readGroupTag()) {
+      if (this.wireType === WireType.groupEnd) {
+        if (open.pop() !== this.fieldNumber) this.fail();
+      } else if (this.wireType !== WireType.groupStart) this.skip();
+      else if (open.push(this.fieldNumber) > wireGroupsNestedMax) this.fail();
+    }
+    if (open.length > 0) this.fail();
+    this.fieldNumber = fieldNumber;
+    this.wireType = wireType;
+  }
+
+  /** As readTag(), but for Go's looser bound inside of groups: a number of 31 bits. */
+  private readGroupTag(): boolean {
+    if (!this.readVarint64() || this.high > 3) return false;
+    this.fieldNumber = this.high * (TWO_32 / 8) + (this.low >>> 3);
+    this.wireType = this.low & 7;
+    return this.fieldNumber > 0;
   }
 
   private advance(byteCount: number): void {

@@ -44,12 +44,11 @@ export function failWith(call: ServerCall, error: EtcdError): void {
   call.fail(error as Status);
 }
 
-/** As grpc-go answers bytes that are no message of the method's type. */
+/** As grpc-go answers bytes that are no message of the method's type; its words for a stream are others. */
 export function failMalformed(call: ServerCall): void {
-  call.fail({
-    code: 13,
-    message: 'grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data',
-  });
+  const what =
+    call.method.kind === 'unary' ? 'error unmarshalling request' : 'failed to unmarshal the received message';
+  call.fail({ code: 13, message: `grpc: ${what}: proto: cannot parse invalid wire-format data` });
 }
 
 /** For methods whose request has no fields. False: the bytes are no message at all, and the call has failed. */
@@ -66,6 +65,10 @@ export class ApplyWaiter implements Waiter {
   constructor(call: ServerCall, header: ResponseHeaderEncoder) {
     this.call = call;
     this.header = header;
+  }
+
+  proposed(entry: Buffer, start: number, end: number): void {
+    this.call.keepRequest(entry, start, end);
   }
 
   applied(applier: Applier): void {

@@ -1,23 +1,27 @@
 // etcdserverpb.Lease: grants and revokes go through raft, renewals are the leader's own.
 
 import { LEASE_COST_BYTES } from '../apply/quota.ts';
+import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
+import { bigReadLimits } from '../limits.ts';
 import {
   LeaseCheckpointRequest,
   LeaseGrantRequest,
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
-  LeaseLeasesResponse,
   LeaseRevokeRequest,
+  LeaseStatus,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
 } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
-import { decode, encode } from '../proto/message.ts';
+import { decode, encode, type Message } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
-import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithMessage } from './answer.ts';
+import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
+import { BigReads } from './big-reads.ts';
+import { ListRead } from './list-read.ts';
 
 const SERVICE = 'etcdserverpb.Lease';
 
@@ -25,15 +29,37 @@ export function registerLease(router: Router, member: Member): void {
   router.unary(SERVICE, 'LeaseGrant', (call, message, start, end) => grant(member, call, message, start, end));
   router.unary(SERVICE, 'LeaseRevoke', (call, message, start, end) => revoke(member, call, message, start, end));
   router.stream(SERVICE, 'LeaseKeepAlive', 'bidi', new KeepAliveHandler(member));
+  const lists = new BigReads(bigReadLimits, member.parts.header, setImmediate);
   router.unary(SERVICE, 'LeaseTimeToLive', (call, message, start, end) =>
-    timeToLive(member, call, message, start, end),
+    timeToLive(member, lists, call, message, start, end),
   );
   router.unary(SERVICE, 'LeaseLeases', (call, message, start, end) => {
     if (!acceptEmpty(call, message, start, end)) return;
-    const { lessor, header, store } = member.parts;
-    const leases = lessor.sorted().map((lease) => ({ id: lease.id }));
-    respondWithMessage(call, LeaseLeasesResponse, { header: header.message(store.currentRevision), leases });
+    const list = (): void => {
+      const { lessor, store } = member.parts;
+      const leases = lessor.sorted().map(({ id }) => id);
+      const read = new ListRead(store.currentRevision, leases, writeLease, bigReadLimits.slice);
+      answerList(member, lists, call, read, new ByteWriter(4096, bigReadLimits.answerBytesMax));
+    };
+    if (lists.mustWait(call, false)) lists.wait(call, list);
+    else list();
   });
+}
+
+function writeLease(out: ByteWriter, id: bigint): void {
+  const lease = encode(LeaseStatus, { id });
+  out.bytesField(0x12, lease, 0, lease.length);
+}
+
+function writeKey(out: ByteWriter, key: string): void {
+  const bytes = Buffer.from(key, 'latin1');
+  out.bytesField(0x2a, bytes, 0, bytes.length);
+}
+
+/** `body` holds what stands before the list. */
+function answerList<T>(member: Member, lists: BigReads, call: ServerCall, read: ListRead<T>, body: ByteWriter): void {
+  if (read.step(body)) respondWithBody(call, member.parts.header, read.headerRevision, body);
+  else lists.begin(call, read, body, () => {});
 }
 
 function grant(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -66,27 +92,53 @@ function revoke(member: Member, call: ServerCall, message: Buffer, start: number
   if (error !== null) failWith(call, error);
 }
 
-function timeToLive(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
+function timeToLive(
+  member: Member,
+  lists: BigReads,
+  call: ServerCall,
+  message: Buffer,
+  start: number,
+  end: number,
+): void {
   const request = decode(LeaseTimeToLiveRequest, message, start, end);
   if (request === undefined) {
     failMalformed(call);
     return;
   }
+  if (request.keys && lists.mustWait(call, false))
+    lists.wait(call, () => answerTimeToLive(member, lists, call, request));
+  else answerTimeToLive(member, lists, call, request);
+}
+
+function answerTimeToLive(
+  member: Member,
+  lists: BigReads,
+  call: ServerCall,
+  { id, keys }: Message<typeof LeaseTimeToLiveRequest>,
+): void {
   const { lessor, header, store } = member.parts;
-  const lease = lessor.lookup(request.id);
-  const head = header.message(store.currentRevision);
+  const lease = lessor.lookup(id);
   if (lease === undefined) {
-    respondWithMessage(call, LeaseTimeToLiveResponse, { header: head, id: request.id, ttl: -1n });
+    const head = header.message(store.currentRevision);
+    respondWithMessage(call, LeaseTimeToLiveResponse, { header: head, id, ttl: -1n });
     return;
   }
-  respondWithMessage(call, LeaseTimeToLiveResponse, {
-    header: head,
-    id: request.id,
-    ttl: BigInt(lessor.remainingSecondsOf(lease)),
-    grantedTtl: BigInt(lease.ttlSeconds),
-    keys: request.keys ? lessor.sortedKeys(lease) : [],
-  });
+  const ttl = BigInt(lessor.remainingSecondsOf(lease));
+  const front = encode(TimeToLiveFront, { id, ttl, grantedTtl: BigInt(lease.ttlSeconds) });
+  const body = new ByteWriter(4096, bigReadLimits.answerBytesMax);
+  body.copy(front, 0, front.length);
+  // In no order, as etcd's.
+  const attached = keys ? [...lease.keys] : [];
+  const read = new ListRead(store.currentRevision, attached, writeKey, bigReadLimits.slice);
+  answerList(member, lists, call, read, body);
 }
+
+/** LeaseTimeToLiveResponse between its header and its keys. */
+const TimeToLiveFront = {
+  id: LeaseTimeToLiveResponse.id,
+  ttl: LeaseTimeToLiveResponse.ttl,
+  grantedTtl: LeaseTimeToLiveResponse.grantedTtl,
+} as const;
 
 class KeepAliveHandler implements StreamHandler {
   private readonly member: Member;

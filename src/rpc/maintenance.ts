@@ -32,6 +32,7 @@ export interface MaintenanceOptions {
   readonly etcdVersion: string;
   /** --quota-backend-bytes, or its default. */
   readonly quotaBytes: number;
+  readonly setTimer: (delayMs: number, callback: () => void) => unknown;
 }
 
 export function registerMaintenance(router: Router, member: Member, options: MaintenanceOptions): void {
@@ -48,7 +49,7 @@ export function registerMaintenance(router: Router, member: Member, options: Mai
   });
   router.unary(SERVICE, 'MoveLeader', (call, message, start, end) => moveLeader(member, call, message, start, end));
   router.unary(SERVICE, 'Downgrade', (call, message, start, end) => downgrade(member, call, message, start, end));
-  router.stream(SERVICE, 'Snapshot', 'server', new SnapshotHandler(member));
+  router.stream(SERVICE, 'Snapshot', 'server', new SnapshotHandler(member, options.setTimer));
 }
 
 function answerStatus(member: Member, options: MaintenanceOptions, call: ServerCall): void {

@@ -2,11 +2,16 @@
 // or into which it puts what does not belong; the exit code and the message of each refusal.
 
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { ExitCode, FatalError } from '../base/fatal.ts';
+import { type DiskLock, nodeDisk } from '../io/file.ts';
+import { LmdbEnvironment } from '../io/lmdb.ts';
+import { backendLimits } from '../limits.ts';
+import { MetaKey } from '../snapshot/schema.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
+import type { Member } from './member.ts';
 
 let fixture: MemberFixture;
 
@@ -22,7 +27,45 @@ async function refusal(...flags: string[]): Promise<FatalError> {
   throw new Error('it started');
 }
 
+/** The locks of data directories and logs that are held: one that is only forgotten would be freed by the collector of garbage. */
+const held = new Set<DiskLock>();
+const { lock: realLock } = nodeDisk;
+before(() => {
+  nodeDisk.lock = (file) => {
+    const lock = realLock(file);
+    if (lock === null) return null;
+    held.add(lock);
+    return {
+      release: () => {
+        held.delete(lock);
+        lock.release();
+      },
+    };
+  };
+});
+after(() => {
+  nodeDisk.lock = realLock;
+});
+
+/** Until a start that was refused has let go of everything, which takes a message of its flusher. */
+async function released(): Promise<void> {
+  for (let attempt = 0; held.size > 0; attempt++) {
+    assert.ok(attempt < 500, `${held.size} locks are held`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 const path = (...parts: string[]): string => join(fixture.folder, 'data', 'member', ...parts);
+
+/** Puts another consistent index into the closed database; returns the one before. */
+function storeIndex(bytes: Buffer): Buffer {
+  const environment = new LmdbEnvironment({ path: path('snap', 'keelson.mdb') });
+  const meta = environment.table('meta');
+  const before = Buffer.from(meta.get(MetaKey.consistentIndex)!);
+  environment.transaction(() => meta.put(MetaKey.consistentIndex, bytes));
+  environment.close();
+  return before;
+}
 
 async function runOnce(puts: number): Promise<void> {
   await fixture.start();
@@ -84,6 +127,39 @@ describe('a start that must not be', () => {
     assert.equal(error.exitCode, ExitCode.backendCorrupt);
     assert.match(error.message, /has applied entry \d+, but the log in .*\/wal ends at \d+: the log was removed or is/);
     assert.match(error.message, /Restore the log, or restore from a snapshot$/);
+    await released();
+  });
+
+  it('on a damaged log, and lets go of everything, so that the next start finds nothing in its way', async () => {
+    fixture = new MemberFixture();
+    await runOnce(5);
+    const segment = path('wal', readdirSync(path('wal')).find((name) => /^0.*\.wal$/.test(name))!);
+    const whole = readFileSync(segment);
+    const damaged = Buffer.from(whole);
+    // In the header: nothing that follows can be read.
+    damaged.fill(0xee, 20, 40);
+    writeFileSync(segment, damaged);
+    const error = await refusal();
+    assert.equal(error.exitCode, ExitCode.walCorrupt);
+    await released();
+    writeFileSync(segment, whole);
+    await fixture.start();
+    assert.equal(fixture.member.parts.store.currentRevision, 6);
+    await fixture.stop();
+  });
+
+  it('on a database with damaged numbers, the same', async () => {
+    fixture = new MemberFixture();
+    await runOnce(5);
+    const whole = storeIndex(Buffer.from([1]));
+    const error = await refusal();
+    assert.equal(error.exitCode, ExitCode.backendCorrupt);
+    assert.match(error.message, /meta\/consistent_index is no counter/);
+    await released();
+    storeIndex(whole);
+    await fixture.start();
+    assert.equal(fixture.member.parts.store.currentRevision, 6);
+    await fixture.stop();
   });
 
   it('with flags that contradict each other, as long as there is no data', async () => {
@@ -92,6 +168,7 @@ describe('a start that must not be', () => {
     const error = await refusal(...flags);
     assert.equal(error.exitCode, ExitCode.bug);
     assert.match(error.message, /couldn't find local name "m1" in the initial cluster configuration/);
+    await released();
     fixture.remove();
     fixture = new MemberFixture();
     await runOnce(1);
@@ -101,19 +178,72 @@ describe('a start that must not be', () => {
   });
 });
 
+/** What a crash leaves of a member that runs: a copy of its files, its lock left out. */
+function crashCopy(): MemberFixture {
+  const copy = new MemberFixture();
+  for (const folder of ['wal', 'snap']) {
+    mkdirSync(join(copy.folder, 'data/member', folder), { recursive: true, mode: 0o700 });
+    for (const name of readdirSync(path(folder))) {
+      copyFileSync(path(folder, name), join(copy.folder, 'data/member', folder, name));
+    }
+  }
+  return copy;
+}
+
+function hashOf(member: Member): Promise<number> {
+  const { backend, store } = member.parts;
+  return new Promise((resolve) => backend.hashKv(store.currentRevision, -1, resolve));
+}
+
 describe('a start after a crash', () => {
+  it('replays a log far longer than its memory in slices, and comes to the same', async () => {
+    fixture = new MemberFixture();
+    await fixture.start('--backend-batch-interval=1h', '--backend-batch-limit=1000000');
+    const puts = 12_000;
+    for (let i = 0; i < puts; i += 1000) {
+      await Promise.all(Array.from({ length: 1000 }, (_, j) => fixture.put(`k${(i + j) % 700}`, 'v'.repeat(300))));
+    }
+    assert.ok(fixture.member.parts.backend.durableIndex < 10, 'nearly all of it is in the log alone');
+    const straight = crashCopy();
+    const sliced = crashCopy();
+    const bounds = { backlogBytesMax: 100_000, indexLagEntriesMax: 300, mergeEntries: 150, commitRows: 100 };
+    sliced.limits = { ...backendLimits, ...bounds, slabBytes: 32_768, mergeSliceKeys: 50, mergeStepKeys: 10 };
+    try {
+      await straight.start();
+      const member = await sliced.open();
+      const { backend } = member.parts;
+      const most = { backlog: 0, entries: 0, waits: 0 };
+      const { endApply, whenRoom } = backend;
+      backend.endApply = (index, term) => {
+        endApply.call(backend, index, term);
+        most.backlog = Math.max(most.backlog, backend.backlog());
+        most.entries = Math.max(most.entries, backend.index.activeEntries);
+      };
+      backend.whenRoom = (done) => {
+        most.waits++;
+        whenRoom.call(backend, done);
+      };
+      await new Promise<void>((ready) => member.start(ready));
+      // An entry that is begun below a bound ends above it.
+      assert.ok(most.backlog <= bounds.backlogBytesMax + 1000, `${most.backlog} bytes at once`);
+      assert.ok(most.entries <= bounds.indexLagEntriesMax + 1, `${most.entries} changes of the index at once`);
+      assert.ok(most.waits > puts / 1000, `it waited ${most.waits} times`);
+      assert.equal(member.parts.store.currentRevision, puts + 1);
+      assert.equal(await hashOf(member), await hashOf(straight.member));
+      assert.equal(backend.index.liveKeyCount(), 700);
+      for (const one of [straight, sliced]) await one.stop();
+    } finally {
+      straight.remove();
+      sliced.remove();
+      await fixture.stop();
+    }
+  });
+
   it('replays what the log has and the database has not', async () => {
     fixture = new MemberFixture();
     await fixture.start('--backend-batch-interval=1h');
     for (let i = 0; i < 10; i++) await fixture.put(`k${i}`, 'v');
-    // As a crash leaves it: a copy of the files while the member runs, its lock left out.
-    const copy = new MemberFixture();
-    for (const folder of ['wal', 'snap']) {
-      mkdirSync(join(copy.folder, 'data/member', folder), { recursive: true });
-      for (const name of readdirSync(path(folder))) {
-        copyFileSync(path(folder, name), join(copy.folder, 'data/member', folder, name));
-      }
-    }
+    const copy = crashCopy();
     try {
       const member = await copy.start();
       assert.equal(member.parts.store.currentRevision, 11);

@@ -10,11 +10,18 @@ import { clusterId, memberId } from '../config/cluster-id.ts';
 import { urlTexts } from '../config/member-url.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
-import { type Disk, type DiskLock, nodeDisk } from '../io/file.ts';
+import { type Disk, type DiskLock, errorCode, errorText, nodeDisk } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
 import type { WalObserver, WalWriterFactory } from '../io/wal-writer.ts';
+import { absolutePath } from '../io/working-directory.ts';
 import { type LeaseCounters, Lessor, leaseIdOf } from '../lease/lessor.ts';
-import { raftMessageBytesMax, raftMessagesInFlightMax, raftUncommittedBytesMax } from '../limits.ts';
+import {
+  applyHandedOutBytesMax,
+  type BackendLimits,
+  raftMessageBytesMax,
+  raftMessagesInFlightMax,
+  raftUncommittedBytesMax,
+} from '../limits.ts';
 import { type BucketStore, Cluster, hexId } from '../membership/cluster.ts';
 import { Store } from '../mvcc/store.ts';
 import { WatchHub } from '../mvcc/watch-hub.ts';
@@ -39,8 +46,10 @@ import type { Logger } from '../telemetry/logger.ts';
 import { listSegments, type WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
 import { CompactionHashes } from './compaction-hashes.ts';
-import { Member, type MemberCounters } from './member.ts';
+import { checkPermissions, makeDirectory } from './data-directory.ts';
+import { Member } from './member.ts';
 import { durationText } from './member-log.ts';
+import type { MemberCounters } from './member-parts.ts';
 import { ResponseHeaderEncoder } from './response-header.ts';
 
 /** What the environment lends. */
@@ -60,9 +69,14 @@ export interface BootstrapOptions {
   readonly schedule: (run: () => void) => void;
   readonly disk?: Disk;
   readonly clock?: Clock;
+  /** Tests shrink them. */
+  readonly limits?: BackendLimits;
+  readonly walSegmentBytes?: number;
 }
 
+/** Absolute paths. */
 interface Directories {
+  readonly lock: string;
   readonly database: string;
   readonly wal: string;
 }
@@ -72,28 +86,36 @@ export function openMember(options: BootstrapOptions): Member {
   const { config } = options;
   const disk = options.disk ?? nodeDisk;
   const directories = makeDirectories(disk, config);
-  const lock = lockDirectory(disk, config.dataDir);
-  const isNew = !walExists(disk, directories.wal);
-  if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
-  const clock = options.clock ?? systemClock;
-  const openedMs = clock.nowMs();
-  const backend = Backend.open({
+  checkPermissions(disk, options.logger, config.dataDir);
+  const lock = lockDirectory(disk, directories, config.dataDir);
+  let backend: Backend | null = null;
+  try {
+    const isNew = !walExists(disk, directories.wal);
+    if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
+    const openedMs = (options.clock ?? systemClock).nowMs();
+    backend = openBackend(options, directories);
+    return openOver(options, directories, backend, openedMs, lock);
+  } catch (error) {
+    // The flusher's thread would keep a process alive that only wants to say why it can't start.
+    if (backend === null) lock.release();
+    else backend.abandon(() => lock.release());
+    throw error;
+  }
+}
+
+function openBackend(options: BootstrapOptions, directories: Directories): Backend {
+  const { config } = options;
+  return Backend.open({
     path: directories.database,
-    clock,
+    clock: options.clock ?? systemClock,
     onFatal: options.onFatal,
     noSync: config.unsafeNoFsync,
     batchIntervalMs: config.backendBatchIntervalMs,
     batchRows: config.backendBatchLimit,
     failpoints: options.failpoints,
     observer: options.backendObserver,
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
   });
-  try {
-    return openOver(options, directories, backend, openedMs, lock);
-  } catch (error) {
-    // The flusher's thread would keep a process alive that only wants to say why it can't start.
-    backend.close(() => {});
-    throw error;
-  }
 }
 
 /** The rest of a start, over the open database. */
@@ -108,15 +130,16 @@ function openOver(
   const disk = options.disk ?? nodeDisk;
   const clock = options.clock ?? systemClock;
   const isNew = !walExists(disk, directories.wal);
-  const peerUrls = urlTexts(config.advertisePeerUrls);
-  const newMemberId = memberId(peerUrls, config.initialClusterToken);
+  const newMemberId = memberId(urlTexts(config.advertisePeerUrls), config.initialClusterToken);
   const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
   logger.info('server/bootstrap.ts', 'opened backend db', {
     path: directories.database,
     took: durationText(clock.nowMs() - openedMs),
+    'rows-indexed': backend.recoveredRows,
   });
   logger.info('server/bootstrap.ts', 'kvstore restored', { 'current-rev': Math.max(1, backend.currentRevision) });
   if (isNew) checkNothingApplied(backend, directories);
+  const walMs = clock.nowMs();
   const { wal, replay } = openWal({
     disk,
     directory: directories.wal,
@@ -129,13 +152,31 @@ function openOver(
     observer: options.walObserver,
     log: (level, message, fields) => logger[level]('wal/wal.ts', message, fields),
     onFatal: options.onFatal,
+    ...(options.walSegmentBytes === undefined ? {} : { segmentBytes: options.walSegmentBytes }),
   });
-  checkTogether(replay, backend, directories);
+  logger.info('server/bootstrap.ts', 'read the log', {
+    path: directories.wal,
+    took: durationText(clock.nowMs() - walMs),
+    'entry-count': replay.entries.length,
+  });
+  try {
+    checkTogether(replay, backend, directories);
+    return begin(options, wal, replay, backend, lock);
+  } catch (error) {
+    wal.close();
+    throw error;
+  }
+}
+
+/** The member over database and log, which are of one history. */
+function begin(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend, lock: DiskLock): Member {
+  const { config } = options;
   const member = build(options, wal, replay, backend, lock);
   // A first start that was cut short has made the log, but nothing in it is durable: it begins again, under the log's ids.
   const isEmpty = replay.last.index === 0 && replay.hardState.term === 0 && backend.consistentIndex === 0;
   if (isEmpty) {
     const id = wal.metadata.memberId;
+    const peerUrls = urlTexts(config.advertisePeerUrls);
     const own = { id, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
     const data = encode(ConfChange, { type: 0, nodeId: id, context: encodeMember(own) });
     member.parts.raft.bootstrap([{ id, data }]);
@@ -145,15 +186,12 @@ function openOver(
 }
 
 function makeDirectories(disk: Disk, config: ServerConfig): Directories {
-  const member = `${config.dataDir}/member`;
-  const wal = config.walDir === '' ? `${member}/wal` : config.walDir;
-  try {
-    disk.mkdir(`${member}/snap`);
-    disk.mkdir(wal);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new FatalError(ExitCode.dataDir, `the data directory ${config.dataDir} cannot be used: ${reason}`);
-  }
+  // Absolute, for the whole life of the process: its working directory may go.
+  const dataDir = absolutePath(config.dataDir, '--data-dir');
+  const member = `${dataDir}/member`;
+  const wal = config.walDir === '' ? `${member}/wal` : absolutePath(config.walDir, '--wal-dir');
+  makeDirectory(disk, `${member}/snap`, `the data directory ${config.dataDir}`);
+  makeDirectory(disk, wal, config.walDir === '' ? wal : `--wal-dir ${config.walDir}`);
   if (disk.exists(`${member}/snap/db`)) {
     throw new FatalError(
       ExitCode.dataDir,
@@ -161,18 +199,21 @@ function makeDirectories(disk: Disk, config: ServerConfig): Directories {
         'restore that into another directory',
     );
   }
-  return { database: `${member}/snap/keelson.mdb`, wal };
+  return { lock: `${member}/lock`, database: `${member}/snap/keelson.mdb`, wal };
 }
 
 /** Before any file is looked at: even to open the database of a running member would disturb it (its defragmentation, say). */
-function lockDirectory(disk: Disk, dataDir: string): DiskLock {
-  const path = `${dataDir}/member/lock`;
+function lockDirectory(disk: Disk, directories: Directories, dataDir: string): DiskLock {
+  const path = directories.lock;
   let lock: DiskLock | null;
   try {
     lock = disk.lock(path);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new FatalError(ExitCode.dataDir, `the data directory ${dataDir} cannot be used: ${path}: ${reason}`);
+    if (errorCode(error) === '') throw error;
+    throw new FatalError(
+      ExitCode.dataDir,
+      `the data directory ${dataDir} cannot be used: ${path}: ${errorText(error)}`,
+    );
   }
   if (lock !== null) return lock;
   throw new FatalError(
@@ -279,7 +320,6 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     electionMs: config.electionTimeoutMs,
     quotaBytes,
     warningApplyMs: config.warningApplyDurationMs,
-    warningRequestMs: config.warningUnaryRequestDurationMs,
     requestBytesMax: config.requestBytesMax,
     catchUpEntries: config.snapshotCatchupEntryCount,
     clusterVersion: options.clusterVersion,
@@ -348,7 +388,7 @@ function openRaft(
     storage,
     applied: backend.consistentIndex,
     maxSizePerMessage: raftMessageBytesMax,
-    maxCommittedSizePerReady: Infinity,
+    maxCommittedSizePerReady: applyHandedOutBytesMax,
     maxUncommittedEntriesSize: raftUncommittedBytesMax,
     maxInflightMessages: raftMessagesInFlightMax,
     maxInflightBytes: Infinity,

@@ -6,10 +6,11 @@ import { formatDuration, humanBytes as goHumanBytes } from '../config/go-value.t
 import { type Member as ClusterMember, hexId } from '../membership/cluster.ts';
 import type { InternalRequest } from '../proto/internal-request.ts';
 import { RequestField } from '../proto/internal-request.ts';
-import type { EtcdError } from '../proto/rpctypes.ts';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { LogFields } from '../telemetry/logger.ts';
-import type { MemberParts } from './member.ts';
-import { requestText } from './request-text.ts';
+import type { MemberParts } from './member-parts.ts';
+import { entryText } from './request-text.ts';
+import { sizeWithRevision } from './response-text.ts';
 
 const CALLER = 'server/member-log.ts';
 
@@ -30,14 +31,14 @@ export function sizeFields(sizes: BackendSizes): LogFields {
   };
 }
 
-const methods: ReadonlyMap<number, string> = new Map([
-  [RequestField.put, '/etcdserverpb.KV/Put'],
-  [RequestField.deleteRange, '/etcdserverpb.KV/DeleteRange'],
-  [RequestField.txn, '/etcdserverpb.KV/Txn'],
-  [RequestField.compaction, '/etcdserverpb.KV/Compact'],
-  [RequestField.leaseGrant, '/etcdserverpb.Lease/LeaseGrant'],
-  [RequestField.leaseRevoke, '/etcdserverpb.Lease/LeaseRevoke'],
-  [RequestField.alarm, '/etcdserverpb.Maintenance/Alarm'],
+/** Errors that the parts of etcd's server call otherwise than its clients hear them. */
+const innerErrors: ReadonlyMap<EtcdError, string> = new Map<EtcdError, string>([
+  [etcdErrors.compacted, 'mvcc: required revision has been compacted'],
+  [etcdErrors.futureRev, 'mvcc: required revision is a future revision'],
+  [etcdErrors.leaseNotFound, 'lease not found'],
+  [etcdErrors.leaseExist, 'lease already exists'],
+  [etcdErrors.leaseTTLTooLarge, 'too large lease TTL'],
+  [etcdErrors.noSpace, 'etcdserver: no space'],
 ]);
 
 export class MemberLog {
@@ -100,6 +101,12 @@ export class MemberLog {
     this.parts.logger.warn(CALLER, 'message exceeded backend quota; raising alarm', fields);
   }
 
+  /** What a start found in the log and not in the database. */
+  replayed(entryCount: number, tookMs: number): void {
+    const fields = { 'entry-count': entryCount, took: durationText(tookMs) };
+    this.parts.logger.info(CALLER, 'applied what the log had beyond the database', fields);
+  }
+
   /** In the memory of raft; the files of the WAL are released by themselves. */
   compactedLog(index: number): void {
     this.parts.logger.debug(CALLER, 'compacted Raft logs', { 'compact-index': index });
@@ -107,17 +114,15 @@ export class MemberLog {
 
   /** Of the request that the applier has just applied. */
   slowApply(request: InternalRequest, entry: Buffer, tookMs: number): void {
-    const { applier } = this.parts;
-    const response = applier.error === null ? `size:${applier.body.length}` : '';
-    this.slow(tookMs, '', entryText(request, entry), response);
+    this.slow(tookMs, '', entryLine(request, entry), this.responseText(request.field), this.parts.applier.error);
   }
 
-  /** A read of the local store. `prefix` is "read-only range " or "read-only txn ". */
-  slowRead(prefix: string, request: string, response: string, tookMs: number): void {
-    this.slow(tookMs, prefix, request, response);
+  /** A read of the local store. `prefix` is "read-only range " or "read-only txn "; `response` '' when there is an error. */
+  slowRead(prefix: string, request: string, response: string, tookMs: number, error: EtcdError | null): void {
+    this.slow(tookMs, prefix, request, response, error);
   }
 
-  private slow(tookMs: number, prefix: string, request: string, response: string): void {
+  private slow(tookMs: number, prefix: string, request: string, response: string, error: EtcdError | null): void {
     const { counters, logger, warningApplyMs } = this.parts;
     counters.slowApplies++;
     logger.warn(CALLER, 'apply request took too long', {
@@ -126,37 +131,41 @@ export class MemberLog {
       prefix,
       request,
       response,
+      ...(error === null ? {} : { error: innerErrors.get(error) ?? error.message }),
     });
   }
 
   failedApply(request: InternalRequest, entry: Buffer, tookMs: number): void {
     const { logger, applier } = this.parts;
+    const error = applier.error!;
     logger.warn(CALLER, 'failed to apply request', {
       took: durationText(tookMs),
-      request: entryText(request, entry),
-      response: '',
-      error: applier.error!.message,
+      request: entryLine(request, entry),
+      response: this.responseText(request.field),
+      error: innerErrors.get(error) ?? error.message,
     });
   }
 
-  /**
-   * A request over --warning-unary-request-duration. etcd also tells the client's address and how many keys it was about; the
-   * line is written here where the entry is applied, which knows neither: `remote` is left out, and counts are -1 as etcd
-   * gives them for requests that it does not take apart.
-   */
-  slowRequest(request: InternalRequest, entry: Buffer, tookMs: number): void {
-    const { logger, applier, wallMs } = this.parts;
-    const { field, start, end } = request;
-    logger.warn(CALLER, 'request stats', {
-      'start time': new Date(wallMs() - tookMs).toISOString(),
-      'time spent': durationText(tookMs),
-      'response type': methods.get(field) ?? '',
-      'request count': -1,
-      'request size': end - start,
-      'response count': -1,
-      'response size': applier.body.length,
-      'request content': requestText(field, entry, start, end),
-    });
+  /** The size of what the applier answered, as etcd's applier would have made it: '' when that makes nothing. */
+  private responseText(field: number): string {
+    const { applier, header, store } = this.parts;
+    const bytes = applier.body.length;
+    switch (field) {
+      case RequestField.put:
+      case RequestField.deleteRange:
+      case RequestField.txn:
+      case RequestField.compaction:
+        return applier.error === null ? `size:${sizeWithRevision(bytes, applier.revision)}` : '';
+      case RequestField.leaseGrant:
+        return applier.error === null ? `size:${bytes + header.bytes(store.currentRevision)}` : 'size:0';
+      case RequestField.leaseRevoke:
+      case RequestField.leaseCheckpoint:
+        return `size:${header.bytes(store.currentRevision)}`;
+      case RequestField.alarm:
+        return `size:${bytes}`;
+      default:
+        return '';
+    }
   }
 
   /** `hash` null: a later compaction did this one's work. */
@@ -175,10 +184,9 @@ export class MemberLog {
   }
 }
 
-/** A request of an entry with its id, as etcd shows InternalRaftRequest. */
-function entryText(request: InternalRequest, entry: Buffer): string {
+function entryLine(request: InternalRequest, entry: Buffer): string {
   const id = (BigInt(request.idPrefix) << 48n) | BigInt(request.idCounter);
-  return `header:<ID:${id}> ${requestText(request.field, entry, request.start, request.end)}`;
+  return entryText(id, request.field, entry, request.start, request.end);
 }
 
 function majorMinor(version: string): string {

@@ -2,13 +2,10 @@
 // everything that the turn brought: propose → append → sync → apply → answer. The loop never waits for the disk longer than
 // walWaitMs; beyond it goes on by the WAL's message. Building all of this at start is bootstrap.ts.
 
-import { type AlarmStore, alarmText } from '../apply/alarms.ts';
-import type { Applier } from '../apply/applier.ts';
-import type { Backend } from '../backend/backend.ts';
+import { alarmText } from '../apply/alarms.ts';
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import type { DiskLock } from '../io/file.ts';
-import type { Lease, Lessor } from '../lease/lessor.ts';
+import type { Lease } from '../lease/lessor.ts';
 import {
   applyGapMax,
   leaseCheckpointsMax,
@@ -20,9 +17,6 @@ import {
   unsyncedBytesMax,
   walWaitMs,
 } from '../limits.ts';
-import type { Cluster } from '../membership/cluster.ts';
-import type { Store } from '../mvcc/store.ts';
-import type { WatchHub } from '../mvcc/watch-hub.ts';
 import {
   AlarmAction,
   AlarmRequest,
@@ -32,79 +26,19 @@ import {
   LeaseCheckpointRequest,
   LeaseRevokeRequest,
 } from '../proto/etcdserverpb.ts';
-import { encodeInternalRequest, InternalRequest, RequestField } from '../proto/internal-request.ts';
+import { encodeInternalRequest, InternalRequest, RequestField, requestOffset } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
-import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import type { MemoryStorage } from '../raft/memory-storage.ts';
+import { type EtcdError, etcdErrors, messageTooLarge } from '../proto/rpctypes.ts';
 import { ProposeStatus } from '../raft/propose.ts';
-import type { RawNode, Ready } from '../raft/raw-node.ts';
+import type { Ready } from '../raft/raw-node.ts';
 import { type ConfState, type Entry, EntryType, NONE, RaftState } from '../raft/types.ts';
 import { encodeConfState, MetaKey } from '../snapshot/schema.ts';
-import type { Logger } from '../telemetry/logger.ts';
-import type { Wal } from '../wal/wal.ts';
-import type { CompactionHashes } from './compaction-hashes.ts';
+import { ApplyQueue } from './apply-queue.ts';
 import { MemberLog } from './member-log.ts';
+import type { MemberParts } from './member-parts.ts';
 import { applyMembershipChange } from './membership-change.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
 import { ReadQueue, type ReadWaiter } from './read-queue.ts';
-import type { ResponseHeaderEncoder } from './response-header.ts';
-
-export interface MemberParts {
-  readonly id: bigint;
-  readonly name: string;
-  readonly clientUrls: readonly string[];
-  readonly raft: RawNode;
-  readonly storage: MemoryStorage;
-  /** Keeps every other process off the data directory. */
-  readonly lock: DiskLock;
-  readonly wal: Wal;
-  readonly backend: Backend;
-  readonly store: Store;
-  readonly hub: WatchHub;
-  readonly lessor: Lessor;
-  readonly cluster: Cluster;
-  readonly alarms: AlarmStore;
-  readonly applier: Applier;
-  readonly compactionHashes: CompactionHashes;
-  readonly header: ResponseHeaderEncoder;
-  readonly logger: Logger;
-  readonly counters: MemberCounters;
-  readonly nowMs: () => number;
-  readonly wallMs: () => number;
-  readonly electionMs: number;
-  readonly quotaBytes: number;
-  /** --warning-apply-duration. */
-  readonly warningApplyMs: number;
-  /** --warning-unary-request-duration. */
-  readonly warningRequestMs: number;
-  readonly requestBytesMax: number;
-  readonly catchUpEntries: number;
-  /** Version of the cluster that a new one is set to, e.g. 3.7.0. */
-  readonly clusterVersion: string;
-  /** Writes out what the answers left in the connections' buffers. */
-  readonly flushConnections: () => void;
-  /** Schedules run() for the end of this turn of the event loop. */
-  readonly schedule: (run: () => void) => void;
-}
-
-/** Plain numbers and hooks, read at scrape. */
-export interface MemberCounters {
-  leaderChanges: number;
-  proposalsFailed: number;
-  slowApplies: number;
-  readIndexesFailed: number;
-  slowReadIndexes: number;
-  /** Snapshots being sent. */
-  snapshotsRunning: number;
-  /** The apply of an entry; `field` as in InternalRaftRequest. */
-  observeApply(field: number, succeeded: boolean, seconds: number): void;
-  /** A request from its arrival to its answer; `kind` is a field of InternalRaftRequest or readOnlyTxnKind. */
-  observeRequest(kind: number, succeeded: boolean, seconds: number): void;
-  /** A range in the store. */
-  observeRange(succeeded: boolean, seconds: number): void;
-  /** A snapshot sent to a client, to its end or the client's. */
-  observeSnapshot(seconds: number): void;
-}
 
 /** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
 export const readOnlyTxnKind = 0;
@@ -137,7 +71,11 @@ export class Member {
   private committedInTerm = false;
   private readonly revoking = new Set<bigint>();
   private lastLeaseTickMs = 0;
+  private readonly unapplied: ApplyQueue = new ApplyQueue((entry) => this.applyOne(entry));
   private applyClockMs = 0;
+  private waitsForRoom = false;
+  /** Until the log of the time before the start is applied: since when, and from where on. */
+  private replay: { readonly sinceMs: number; readonly index: number } | null = null;
   /** Compactions whose deletes go on, by revision, and who waits for them. */
   private readonly compactions = new Map<number, (() => void)[]>();
   private alarmProposed = false;
@@ -163,7 +101,8 @@ export class Member {
   /** Starts the loop; `onReady` is called once the member has published itself, that is, can serve. */
   start(onReady: () => void): void {
     this.onReady = onReady;
-    // A lone voter needs no election timeout; while a change of the voters may be among what is to be applied, applyAll() asks.
+    this.replay = { sinceMs: this.parts.nowMs(), index: this.appliedIndex };
+    // A lone voter needs no election timeout; while a change of the voters may be among what is to be applied, applyWaiting() asks.
     const { raft } = this.parts;
     if (this.isLoneVoter && raft.appliedIndex === raft.committedIndex) raft.campaign();
     this.wake();
@@ -217,8 +156,8 @@ export class Member {
 
   /** What waits for the state machine, the flusher or the disk has reached its bound. */
   private get isBusy(): boolean {
-    const { raft, backend, wal } = this.parts;
-    if (raft.committedIndex - raft.appliedIndex > applyGapMax || backend.isOverloaded()) return true;
+    const { raft, wal } = this.parts;
+    if (raft.committedIndex - raft.appliedIndex > applyGapMax) return true;
     return wal.pendingBytes + this.proposalBytes > unsyncedBytesMax;
   }
 
@@ -235,6 +174,8 @@ export class Member {
     this.proposalBytes += entry.length;
     this.proposalCounters.push(counter);
     this.pending.add(counter, field, waiter, this.parts.nowMs());
+    const offset = requestOffset(field, end - start);
+    waiter.proposed?.(entry, offset, offset + end - start);
     this.wake();
     return null;
   }
@@ -325,6 +266,7 @@ export class Member {
     if (this.running || this.stopping) return;
     this.running = true;
     const { raft, wal } = this.parts;
+    this.applyWaiting();
     const submitted = this.submit();
     this.reads.startRound();
     // A turn that brought much lets the sockets have the next one while the disk syncs: it will bring more. Otherwise nothing is
@@ -349,7 +291,8 @@ export class Member {
   /** Returns how many proposals the turn brought. */
   private submit(): number {
     const count = this.proposals.length;
-    if (count === 0) return 0;
+    // The flusher is behind: what it has not written would only grow. Clients wait, as they do for etcd's own backend.
+    if (count === 0 || !this.hasRoom()) return 0;
     const result = this.parts.raft.proposeBatch(this.proposals);
     // They wait for a leader, each until its time-out, as in etcd.
     if (result.status === ProposeStatus.dropped && result.reason === 'no leader') return 0;
@@ -381,7 +324,8 @@ export class Member {
       else this.unpersisted.push({ ticket: this.lastTicket, sequence: ready.sequence });
     }
     this.reads.confirm(ready.readStates);
-    if (ready.committedEntries.length > 0) this.applyAll(ready.committedEntries);
+    this.unapplied.add(ready.committedEntries);
+    this.applyWaiting();
   }
 
   private readonly onDurable = (ticket: number): void => {
@@ -406,16 +350,38 @@ export class Member {
 
   // --- Apply ---
 
-  private applyAll(entries: readonly Entry[]): void {
-    this.applyClockMs = this.parts.nowMs();
-    for (let i = 0; i < entries.length; i++) this.applyOne(entries[i]!);
-    const last = entries[entries.length - 1]!;
+  /** Applies what was committed, all of it or what there is room for. */
+  private applyWaiting(): void {
+    if (this.unapplied.isEmpty) return;
     const { raft } = this.parts;
-    raft.applied(last.index);
-    // The first change of a new cluster made this member its only voter.
-    if (this.isLoneVoter && raft.lead === NONE && raft.state === RaftState.follower) raft.campaign();
+    this.applyClockMs = this.parts.nowMs();
+    const last = this.unapplied.run(this.isCatchingUp, this.hasRoom);
+    if (last > 0) raft.applied(last);
+    if (!this.unapplied.isEmpty && !this.waitsForRoom) this.wake();
+    // Now that nothing is left that could change the voters: a lone one needs no election timeout.
+    const isDone = raft.appliedIndex === raft.committedIndex;
+    if (isDone && this.replay !== null) {
+      this.log.replayed(raft.appliedIndex - this.replay.index, this.parts.nowMs() - this.replay.sinceMs);
+      this.replay = null;
+    }
+    if (isDone && this.isLoneVoter && raft.lead === NONE && raft.state === RaftState.follower) raft.campaign();
     this.compactLog();
   }
+
+  private readonly isCatchingUp = (): boolean => !(this.parts.raft.isLeader && this.committedInTerm);
+
+  /** Whether the flusher keeps up; if not, the loop runs again when it does. */
+  private readonly hasRoom = (): boolean => {
+    const { backend } = this.parts;
+    if (!backend.isOverloaded()) return true;
+    if (this.waitsForRoom) return false;
+    this.waitsForRoom = true;
+    backend.whenRoom(() => {
+      this.waitsForRoom = false;
+      this.wake();
+    });
+    return false;
+  };
 
   private applyOne(entry: Entry): void {
     const { backend } = this.parts;
@@ -443,7 +409,8 @@ export class Member {
     assert(request.parse(entry.data, 0, entry.data.length), 'a committed entry does not parse');
     // One look at the clock an entry: the end of one is the start of the next.
     const startMs = this.applyClockMs;
-    applier.apply(request, entry.data);
+    const isAwaited = request.idPrefix === this.idPrefix && this.pending.has(request.idCounter);
+    applier.apply(request, entry.data, isAwaited);
     const endMs = nowMs();
     this.applyClockMs = endMs;
     // What is compacted already needs no compaction: etcd counts that as success.
@@ -453,15 +420,14 @@ export class Member {
     if (!isGood) this.log.failedApply(request, entry.data, endMs - startMs);
     if (request.field === RequestField.clusterVersionSet) this.noteClusterVersion();
     if (applier.crossedQuota) this.raiseNoSpace();
-    if (request.idPrefix !== this.idPrefix) return;
-    const waiter = this.pending.take(request.idCounter);
+    const waiter = isAwaited ? this.pending.take(request.idCounter) : undefined;
     if (waiter === undefined) return;
     // etcd's request succeeded when it was applied, whatever the answer.
     const requestMs = endMs - this.pending.takenSinceMs;
     counters.observeRequest(request.field, true, requestMs / 1000);
-    if (requestMs > this.parts.warningRequestMs) this.log.slowRequest(request, entry.data, requestMs);
     // etcd applies the write that crosses the quota and answers it with the error all the same.
     if (applier.crossedQuota && applier.error === null) applier.error = etcdErrors.noSpace;
+    if (applier.body.full && applier.error === null) applier.error = messageTooLarge(applier.body.bytesMax);
     waiter.applied(applier);
   }
 

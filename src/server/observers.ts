@@ -7,10 +7,11 @@ import type { LeaseCounters } from '../lease/lessor.ts';
 import { hexId } from '../membership/cluster.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
-import { AuthKey } from '../snapshot/schema.ts';
 import type { Histogram } from '../telemetry/histogram.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { type Member, type MemberCounters, readOnlyTxnKind } from './member.ts';
+import { authRevisionOf } from './auth-state.ts';
+import { type Member, readOnlyTxnKind } from './member.ts';
+import type { MemberCounters } from './member-parts.ts';
 
 export function walObserver({ disk }: Metrics): WalObserver {
   return {
@@ -54,9 +55,6 @@ export function leaseCounters({ lease }: Metrics): LeaseCounters {
     },
   };
 }
-
-/** What etcd's auth store begins with, and shows while nobody has used it. */
-const AUTH_REVISION_FIRST = 1;
 
 /** etcd's names of the requests, by their field in the entry. */
 const operationNames: ReadonlyMap<number, string> = new Map([
@@ -160,8 +158,7 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   }
   network.knownPeers.clear();
   for (const { id } of cluster.members()) network.knownPeers.with(hexId(member.parts.id), hexId(id)).value = 1;
-  const authRevision = backend.bucketGet('auth', AuthKey.revision);
-  metrics.authRevision = authRevision === undefined ? AUTH_REVISION_FIRST : Number(authRevision.readBigUInt64BE());
+  metrics.authRevision = authRevisionOf(backend);
   disk.defragInflight = backend.defragsRunning > 0 ? 1 : 0;
   lease.granted = counters.granted;
   lease.renewed = counters.renewed;

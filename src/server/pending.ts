@@ -4,8 +4,10 @@
 import type { Applier } from '../apply/applier.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 
-/** Whoever proposed. Exactly one of the two is called, once. */
+/** Whoever proposed. Exactly one of `applied` and `failed` is called, once. */
 export interface Waiter {
+  /** Before the others: the request is entry[start, end) now, which stays as it is. */
+  proposed?(entry: Buffer, start: number, end: number): void;
   /** In the turn of the apply: `applier` holds the answer until it returns. */
   applied(applier: Applier): void;
   failed(error: EtcdError): void;
@@ -27,6 +29,10 @@ export class PendingProposals {
 
   add(counter: number, kind: number, waiter: Waiter, nowMs: number): void {
     this.byCounter.set(counter, { kind, waiter, sinceMs: nowMs });
+  }
+
+  has(counter: number): boolean {
+    return this.byCounter.has(counter);
   }
 
   /** When the proposal that take() gave last was made. */

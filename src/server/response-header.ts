@@ -7,6 +7,8 @@ import { bigVarintLength, varintLength, writeBigVarint, writeVarint } from '../p
 /** No header is longer: three 10-byte varints, a 9-byte one, tags and length. */
 export const responseHeaderBytesMax = 48;
 
+const scratch: Buffer = Buffer.alloc(responseHeaderBytesMax);
+
 export class ResponseHeaderEncoder {
   readonly clusterId: bigint;
   readonly memberId: bigint;
@@ -41,6 +43,11 @@ export class ResponseHeaderEncoder {
       offset = writeVarint(out, offset, this.term);
     }
     return offset;
+  }
+
+  /** How much write() writes. */
+  bytes(revision: number): number {
+    return this.write(scratch, 0, revision);
   }
 
   /** The same as an object, for the messages that are encoded by schema. */

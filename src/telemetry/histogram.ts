@@ -26,6 +26,15 @@ export class Histogram {
     this.#sum[0]! += value;
   }
 
+  /** The same value so many times. */
+  observeMany(value: number, count: number): void {
+    const bounds = this.bounds;
+    let i = 0;
+    while (i < bounds.length && value > bounds[i]!) i++;
+    this.counts[i]! += count;
+    this.#sum[0]! += value * count;
+  }
+
   get sum(): number {
     return this.#sum[0]!;
   }

@@ -2,7 +2,7 @@
 // replay.ts; what is appended to it then is wal.ts.
 
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { type Disk, type DiskLock, writeFully } from '../io/file.ts';
+import { type Disk, type DiskLock, errorCode, writeFully } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
 import { type WalObserver, type WalWriterFactory, walFatal } from '../io/wal-writer.ts';
 import { walSegmentBytes } from '../limits.ts';
@@ -57,6 +57,8 @@ function lockDirectory(disk: Disk, directory: string): DiskLock {
     disk.mkdir(directory);
     lock = disk.lock(`${directory}/lock`);
   } catch (error) {
+    // Not from the disk, so a bug (or the simulated crash): it goes on as it is.
+    if (errorCode(error) === '') throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new FatalError(ExitCode.dataDir, `wal: ${directory} cannot be used: ${reason}`, { cause: error });
   }

@@ -55,7 +55,8 @@ for (const writer of ['sync', 'thread']) {
         last = entries.length;
       }
     } finally {
-      fs.rmSync(directory, { recursive: true });
+      // A preparation of the next segment that was under way may still make its file.
+      fs.rmSync(directory, { recursive: true, maxRetries: 10, retryDelay: 50 });
     }
   });
 }

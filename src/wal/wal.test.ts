@@ -387,6 +387,55 @@ test('a disk that fills up while the log grows loses nothing acknowledged and go
   assert.deepEqual(reopen(disk).entries, walEntries(1, replay.last.index + 1));
 });
 
+test('no next segment is prepared while there is little room, and one is once there is more', () => {
+  const disk = simDisk();
+  const events = walEvents();
+  let files: string[] = [];
+  const { wal } = openWal(walOptions(disk, { segmentsMax: 2 }, events));
+  const fillTo = (used: (bytes: number) => boolean): void => {
+    const sequence = (): number => wal.segmentCount;
+    for (let i = 0; i < 1000 && !used(sequence()); i++)
+      appendDurably(wal, [walEntry(wal.lastIndex + 1)], wal.lastIndex);
+    files = disk.readdir('/wal');
+  };
+  const used = 4096;
+  // Room for one spare and not for the same again.
+  disk.capacityBytes = used + 2 * 4096 - 1;
+  fillTo((segments) => segments === 2);
+  assert.equal(files.filter((name) => name.startsWith('spare')).length, 0, files.join());
+  const told = events.logs.filter((line) => line.startsWith('too little free space to prepare'));
+  assert.ok(told.length >= 1 && told.length <= 4, `told ${told.length} times of a segment`);
+  assert.match(told[0]!, /"free-bytes":8191,"segment-bytes":4096/);
+  // The next segment took its place all the same, and fills as it is written.
+  assert.equal(wal.segmentCount, 2);
+  disk.capacityBytes = Number.POSITIVE_INFINITY;
+  fillTo(() => disk.exists('/wal/spare.wal'));
+  assert.ok(files.includes('spare.wal'));
+  assert.equal(wal.segmentCount, 2);
+  wal.close();
+  assert.deepEqual(reopen(disk).entries, walEntries(1, wal.lastIndex));
+});
+
+test('a next segment that could not be prepared leaves no file, and is tried again only as the log grows', () => {
+  const disk = simDisk();
+  const events = walEvents();
+  let tries = 0;
+  disk.preallocate = (path, _bytes, done) => {
+    tries++;
+    disk.close(disk.open(path, 'create'));
+    done(Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }));
+    return { cancel: () => {} };
+  };
+  const { wal } = openWal(walOptions(disk, {}, events));
+  while (wal.segmentCount === 1) {
+    appendDurably(wal, [walEntry(wal.lastIndex + 1)]);
+    assert.equal(disk.exists('/wal/spare.tmp'), false);
+  }
+  assert.ok(tries >= 2 && tries <= 4, `${tries} tries in half a segment`);
+  assert.equal(events.logs.filter((line) => line.startsWith('could not prepare the next WAL segment')).length, tries);
+  wal.close();
+});
+
 test('without fsync nothing is synced, and a killed process still loses nothing', () => {
   const disk = simDisk();
   const { wal } = openWal(walOptions(disk, { fsync: false }));

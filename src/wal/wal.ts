@@ -12,7 +12,7 @@ import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { Disk, DiskJob, DiskLock } from '../io/file.ts';
 import { type WalRotation, type WalWriter, walFatal } from '../io/wal-writer.ts';
-import { walRemovalsMax, walSegmentBytes } from '../limits.ts';
+import { walRemovalsMax, walSegmentBytes, walSpareFreeSegmentsMin, walSpareTriesMax } from '../limits.ts';
 import { prepareDirectory, type WalOptions } from './directory.ts';
 import {
   alignRecord,
@@ -97,6 +97,8 @@ export class Wal {
 
   #spare: Spare;
   #spareJob: DiskJob | null = null;
+  /** Where in the segment in use the next one's file is thought of: its middle, later when that could not be made. */
+  #spareFrom: number;
   #failed: FatalError | null = null;
   #closed = false;
 
@@ -119,6 +121,7 @@ export class Wal {
     this.#number = append.number;
     this.#position = append.position;
     assert(this.#position % recordAlignment === 0, 'the log continues at an aligned position');
+    this.#spareFrom = this.#segmentBytes / 2;
     this.#spare = this.#findSpare();
     const current = this.#segments.at(-1)!;
     assert(current.sequence === this.#sequence, 'the log continues in its last segment');
@@ -262,6 +265,7 @@ export class Wal {
     this.#previousCrc = this.#seed;
     this.#number = 0;
     this.#position = segmentHeaderBytes;
+    this.#spareFrom = this.#segmentBytes / 2;
     const to = `${this.#directory}/${segmentName(this.#sequence, this.#lastIndex + 1)}`;
     this.#segments.push({ path: to, sequence: this.#sequence, firstIndex: this.#lastIndex + 1 });
     const temporary = `${this.#directory}/next.tmp`;
@@ -375,25 +379,50 @@ export class Wal {
     return 'none';
   }
 
-  /** From the middle of a segment on, the next one's file is made ready beside the log, unless a released one takes its place. */
+  /**
+   * From the middle of a segment on, the next one's file is made ready beside the log, unless a released one takes its place. Without
+   * it the next segment is a hole that fills as it is written, which is slower and takes no room before its time.
+   */
   #prepareSpare(): void {
-    if (this.#spare !== 'none' || this.#position < this.#segmentBytes / 2) return;
+    if (this.#spare !== 'none' || this.#position < this.#spareFrom) return;
+    // If not now, then not before the log has grown by some more.
+    this.#spareFrom = this.#position + this.#segmentBytes / walSpareTriesMax;
+    if (!this.#hasRoomForSpare()) return;
     this.#spare = 'preparing';
     const temporary = `${this.#directory}/spare.tmp`;
     this.#spareJob = this.#disk.preallocate(temporary, this.#segmentBytes, (error) => {
       this.#spareJob = null;
       this.#spare = 'none';
-      if (error !== null) {
-        this.#options.log('warn', 'could not prepare the next WAL segment', { path: temporary, error: error.message });
-        return;
-      }
       try {
-        this.#disk.rename(temporary, `${this.#directory}/spare.wal`);
-        this.#spare = 'zeros';
-      } catch (renameError) {
-        this.#fail(walFatal(renameError, `renaming ${temporary}`));
+        if (error === null) {
+          this.#disk.rename(temporary, `${this.#directory}/spare.wal`);
+          this.#spare = 'zeros';
+          return;
+        }
+        this.#options.log('warn', 'could not prepare the next WAL segment', { path: temporary, error: error.message });
+        // What there is of it takes room that others need.
+        if (this.#disk.exists(temporary)) this.#disk.unlink(temporary);
+      } catch (fileError) {
+        this.#fail(walFatal(fileError, `preparing ${temporary}`));
       }
     });
+  }
+
+  /** Whether the file system has room for a spare and for as much of other things. */
+  #hasRoomForSpare(): boolean {
+    let freeBytes: number;
+    try {
+      freeBytes = this.#disk.freeBytes(this.#directory);
+    } catch (error) {
+      throw this.#fail(walFatal(error, `looking for free space in ${this.#directory}`));
+    }
+    if (freeBytes >= walSpareFreeSegmentsMin * this.#segmentBytes) return true;
+    this.#options.log('warn', 'too little free space to prepare the next WAL segment', {
+      path: this.#directory,
+      'free-bytes': freeBytes,
+      'segment-bytes': this.#segmentBytes,
+    });
+    return false;
   }
 
   /** Makes what was appended durable, waits for it, gives the directory back. */

@@ -76,10 +76,15 @@ export class ServerProcess {
     });
   }
 
-  /** Starts `bin/keelson` with these arguments alone. */
-  static run(args: readonly string[], env: Readonly<Record<string, string>> = {}): ServerProcess {
+  /** Starts `bin/keelson`, or a shell that becomes it, with these arguments alone. */
+  static run(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    from: { readonly file?: string; readonly cwd?: string } = {},
+  ): ServerProcess {
     const environment = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...env };
-    return new ServerProcess(spawn(keelsonBin, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] }));
+    const options = { env: environment, cwd: from.cwd ?? process.cwd() };
+    return new ServerProcess(spawn(from.file ?? keelsonBin, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }));
   }
 
   /** Starts a member on a port that the system chooses; whenReady() waits for it. */

@@ -1,0 +1,120 @@
+// Goal: what is proposed is answered once and never gathers without bound: while the disk stands still, while there is no leader, when raft
+// does not take it. Method: a member over real parts, with a WAL that completes nothing until the test says so.
+
+import assert from 'node:assert/strict';
+import { afterEach, describe, it } from 'node:test';
+import { unsyncedBytesMax } from '../limits.ts';
+import { etcdErrors } from '../proto/rpctypes.ts';
+import { ProposeStatus } from '../raft/propose.ts';
+import type { RawNode } from '../raft/raw-node.ts';
+import { MemberFixture } from '../testing/member-fixture.ts';
+
+let fixture: MemberFixture;
+afterEach(() => fixture.remove());
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const DROPPED = { code: 2, message: 'raft proposal dropped' };
+
+describe('a WAL that completes nothing', () => {
+  it(`refuses proposals beyond ${unsyncedBytesMax} unsynced bytes, takes them again afterwards, and loses none that it took`, async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.start();
+    fixture.walStalled = true;
+    const value = 'v'.repeat(1_000_000);
+    const answers: Promise<unknown>[] = [];
+    const settled: unknown[] = [];
+    // Far more than the bound, in many turns: only what a turn brings is looked at together.
+    for (let i = 0; i < 100; i++) {
+      const answer = fixture.put(`k${i}`, value);
+      answers.push(answer);
+      void answer.then((result) => settled.push(result));
+      await turn();
+    }
+    await turn();
+    assert.ok(settled.length > 0, 'some were refused');
+    for (const result of settled) assert.equal(result, etcdErrors.requestTooManyRequests);
+    const taken = answers.length - settled.length;
+    const bound = unsyncedBytesMax / value.length;
+    assert.ok(taken >= Math.floor(bound) && taken <= bound + 3, `${taken} of ${value.length} bytes were taken`);
+    assert.ok(member.parts.wal.pendingBytes <= unsyncedBytesMax + 2 * value.length, `${member.parts.wal.pendingBytes}`);
+    assert.equal(member.pending.count, taken);
+    // Refused, not slow: in the same turn, whatever its size.
+    assert.equal(await fixture.put('small', 'v'), etcdErrors.requestTooManyRequests);
+    fixture.walStalled = false;
+    const results = await Promise.all(answers);
+    const revisions = results.filter((result) => typeof result === 'number');
+    assert.deepEqual(
+      revisions,
+      Array.from({ length: taken }, (_, i) => i + 2),
+      'every one that was taken, in order',
+    );
+    assert.equal(await fixture.put('after', 'v'), taken + 2);
+    // A note of the commit index may wait for the next record.
+    assert.ok(member.parts.wal.pendingBytes < 1000, `${member.parts.wal.pendingBytes}`);
+    await fixture.stop();
+  });
+});
+
+describe('proposals that raft does not take', () => {
+  it('wait for a leader, and are applied when there is one', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.open();
+    // What makes the member the only voter of its cluster does not get to the disk, so it cannot elect itself.
+    fixture.walStalled = true;
+    const early = [fixture.put('a', '1'), fixture.put('b', '2')];
+    for (let i = 0; i < 5; i++) await turn();
+    assert.equal(member.leader, 0n);
+    assert.equal(member.pending.count, 2);
+    fixture.walStalled = false;
+    await new Promise<void>((ready) => member.start(ready));
+    assert.deepEqual(await Promise.all(early), [2, 3]);
+    assert.equal(await fixture.put('c', '3'), 4);
+    assert.equal(member.parts.counters.proposalsFailed, 0, 'waiting is no failure');
+    await fixture.stop();
+  });
+
+  it('time out each for itself when no leader comes', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.open();
+    fixture.walStalled = true;
+    const first = fixture.put('a', '1');
+    await turn();
+    fixture.advance(member.requestTimeoutMs - 1000);
+    const second = fixture.put('b', '2');
+    await turn();
+    fixture.advance(1001);
+    member.tick();
+    assert.equal(await first, etcdErrors.timeout);
+    assert.equal(member.pending.count, 1);
+    fixture.advance(1000_000);
+    member.tick();
+    assert.equal(await second, etcdErrors.timeout);
+    assert.equal(member.parts.counters.proposalsFailed, 2);
+    fixture.walStalled = false;
+    await fixture.stop();
+  });
+
+  it('fail at once for any other reason, and the next ones are taken', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.start();
+    const { raft, counters } = member.parts;
+    const failedBefore = counters.proposalsFailed;
+    // As while leadership is handed over, or with too much uncommitted: what a lone member does not come to by itself.
+    const dropped = {
+      status: ProposeStatus.dropped,
+      index: 0,
+      term: 0,
+      reason: 'leadership transfer in progress',
+    } as const;
+    const refuse: RawNode['proposeBatch'] = () => dropped;
+    const own = raft.proposeBatch;
+    Object.defineProperty(raft, 'proposeBatch', { value: refuse, configurable: true });
+    const [a, b] = await Promise.all([fixture.put('a', '1'), fixture.put('b', '2')]);
+    assert.deepEqual([a, b], [DROPPED, DROPPED]);
+    assert.equal(member.pending.count, 0);
+    assert.equal(counters.proposalsFailed, failedBefore + 2);
+    Object.defineProperty(raft, 'proposeBatch', { value: own, configurable: true });
+    assert.equal(await fixture.put('c', '3'), 2, 'the dropped ones left nothing');
+    await fixture.stop();
+  });
+});
