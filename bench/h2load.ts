@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PutRequest, RangeRequest } from '../src/proto/kv-schema.ts';
 import { encode } from '../src/proto/message.ts';
-import { freePorts, Hopeless, Program, peerBinaries, repository, scratchFolder, until } from '../test-e2e/program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from '../test-e2e/program.ts';
 import { sumOf } from '../test-e2e/store.ts';
 
 const { values } = parseArgs({

@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { freePorts, Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
 
 interface Result {
   readonly code: number;

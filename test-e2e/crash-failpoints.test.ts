@@ -7,9 +7,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../src/testing/free-port.ts';
 import { CrashRun } from './support/crash-run.ts';
 import type { EtcdClient } from './support/etcd-client.ts';
-import { freePort, type ServerProcess } from './support/server-process.ts';
+import type { ServerProcess } from './support/server-process.ts';
 
 const seed = Number(process.env['KEELSON_SEED'] ?? Date.now() % 1_000_000);
 const stages = [

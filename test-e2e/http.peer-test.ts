@@ -7,7 +7,8 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { freePorts, Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
 
 /** A server that has more to say says it sooner than this. */
 const quietMs = 400;

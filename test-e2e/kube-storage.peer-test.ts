@@ -6,10 +6,11 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { freePorts } from '../src/testing/free-port.ts';
 import { KubeApiServer } from './kube-apiserver.ts';
 import { inParallel, type KubeClient } from './kube-client.ts';
 import { compareViews, identities } from './object-views.ts';
-import { freePorts, Hopeless, Program, peerBinaries, scratchFolder, sleep, until } from './program.ts';
+import { Hopeless, Program, peerBinaries, scratchFolder, sleep, until } from './program.ts';
 import { Store, sumOf } from './store.ts';
 import { defineWidgets, widgetsIn } from './widget.ts';
 import { WriteLoad } from './write-load.ts';

@@ -8,7 +8,8 @@ import { after, before, describe, it } from 'node:test';
 import { AlarmRequest, MemberListRequest } from '../src/proto/etcdserverpb.ts';
 import { encode } from '../src/proto/message.ts';
 import { type ParsedFamily, parseExposition } from '../src/testing/exposition-parser.ts';
-import { freePorts, Program, peerBinaries, repository, scratchFolder, sleep, until } from './program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { Program, peerBinaries, repository, scratchFolder, sleep, until } from './program.ts';
 import { EtcdClient } from './support/etcd-client.ts';
 
 type Kind = 'etcd' | 'keelson';

@@ -3,7 +3,6 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -92,26 +91,6 @@ export class Program {
     if (signal !== 'SIGKILL' && status.signal === 'SIGKILL') throw new Error(`${this.name} ignored ${signal}`);
     return status;
   }
-}
-
-/** Loopback ports that nobody listens on, below the ephemeral range: a client that redials a dead server there would otherwise
- * connect to itself (TCP simultaneous open), and the restarted server could not bind. */
-export async function freePorts(count: number): Promise<number[]> {
-  const ports = new Set<number>();
-  for (let tries = 0; ports.size < count; tries++) {
-    if (tries === 1000) throw new Error('no free loopback port between 11000 and 31000');
-    const port = 11_000 + Math.floor(Math.random() * 20_000);
-    if (await isFree(port)) ports.add(port);
-  }
-  return [...ports];
-}
-
-function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  return new Promise((resolve) => {
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 }
 
 export interface Scratch {

@@ -7,7 +7,8 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { freePorts, Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
 import { EtcdClient, type Result } from './support/etcd-client.ts';
 
 const scratch = scratchFolder('refusals');

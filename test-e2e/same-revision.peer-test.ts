@@ -11,8 +11,9 @@ import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { SeededRandom } from '../src/io/random.ts';
+import { freePorts } from '../src/testing/free-port.ts';
 import type { OpInit, TxnInit } from '../src/testing/kv-messages.ts';
-import { freePorts, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
 import { EtcdClient, everything, expectOk } from './support/etcd-client.ts';
 
 const fixed = process.env['KEELSON_SEED'];

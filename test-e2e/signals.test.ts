@@ -6,11 +6,11 @@ import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../src/testing/free-port.ts';
 import { CrashRun } from './support/crash-run.ts';
 import { EtcdClient, everything, expectOk } from './support/etcd-client.ts';
 import {
   childrenOf,
-  freePort,
   type LogLine,
   removeDirectory,
   ServerProcess,

@@ -3,14 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { freePort } from '../src/testing/free-port.ts';
 import { EtcdClient, expectOk } from './support/etcd-client.ts';
-import {
-  freePort,
-  type LogLine,
-  removeDirectory,
-  ServerProcess,
-  temporaryDirectory,
-} from './support/server-process.ts';
+import { type LogLine, removeDirectory, ServerProcess, temporaryDirectory } from './support/server-process.ts';
 
 const fields = [
   ...['level', 'ts', 'caller', 'msg', 'start time', 'time spent', 'remote', 'response type', 'request count'],

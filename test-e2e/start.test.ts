@@ -9,8 +9,9 @@ import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../src/testing/free-port.ts';
 import { EtcdClient, expectOk } from './support/etcd-client.ts';
-import { freePort, removeDirectory, ServerProcess, temporaryDirectory } from './support/server-process.ts';
+import { removeDirectory, ServerProcess, temporaryDirectory } from './support/server-process.ts';
 
 let directory: string;
 beforeEach(() => {

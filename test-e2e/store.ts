@@ -4,7 +4,8 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type ExitStatus, freePorts, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
+import { freePorts } from '../src/testing/free-port.ts';
+import { type ExitStatus, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
 
 const run = promisify(execFile);
 const READY = 'ready to serve client requests';

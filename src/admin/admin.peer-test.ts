@@ -16,6 +16,7 @@ import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { RuntimeMetrics } from '../telemetry/runtime-metrics.ts';
 import { type ParsedFamily, parseExposition } from '../testing/exposition-parser.ts';
+import { freePort } from '../testing/free-port.ts';
 import { Admin, type AdminSource } from './admin.ts';
 
 const bin = join(homedir(), '.cache/keelson/bin');
@@ -53,14 +54,6 @@ function ask(port: number, method: string, path: string, headers: Record<string,
     call.on('error', reject);
     call.end();
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 const requests: readonly (readonly [method: string, path: string, headers?: Record<string, string>])[] = [

@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../testing/free-port.ts';
 
 export const binaries: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
 export const keelsonctl: string = fileURLToPath(new URL('../../bin/keelsonctl', import.meta.url));
@@ -19,15 +19,6 @@ export function peerBinary(name: string): string {
   const file = join(binaries, name);
   assert.ok(existsSync(file), `${file} is missing: \`make test-peers\` builds it`);
   return file;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
 }
 
 export interface Member {

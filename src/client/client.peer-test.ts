@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../testing/free-port.ts';
 import { EtcdClient } from './client.ts';
 import { keepAlive, keepAliveOnce } from './lease-keeper.ts';
 import { rpc } from './rpc.ts';
@@ -22,15 +22,6 @@ let etcd: ChildProcess;
 let port = 0;
 let peerPort = 0;
 let client: EtcdClient;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
-}
 
 async function start(): Promise<void> {
   const url = `http://127.0.0.1:${port}`;

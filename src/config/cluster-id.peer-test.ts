@@ -4,23 +4,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { freePort } from '../testing/free-port.ts';
 import { clusterId, formatId, memberId } from './cluster-id.ts';
 import { parseInitialCluster } from './initial-cluster.ts';
 import { urlTexts } from './member-url.ts';
 
 const binary = join(homedir(), '.cache/keelson/bin/etcd');
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Starts etcd until it logs its ids. */
 async function idsOfEtcd(name: string, cluster: string, peerUrls: string, token: string): Promise<[string, string]> {

@@ -6,13 +6,13 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SeededRandom } from '../io/random.ts';
+import { freePort } from '../testing/free-port.ts';
 import { checkBolt } from './bolt-check.ts';
 import { dumpLines, openBytes, randomEntries, sourceOf, sourcesOf, unwrap, writeAll } from './bolt-fixture.ts';
 import { planBolt, snapshotWithHash } from './bolt-writer.ts';
@@ -104,17 +104,6 @@ test('we read what real bbolt makes: deletes, free pages, nested and inline buck
     assert.deepEqual(dumpLines(reader), dumpByBolt(path));
   }
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', () => resolve());
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return address.port;
-}
 
 interface Member {
   readonly endpoint: string;
