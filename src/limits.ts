@@ -267,6 +267,7 @@ export interface BackendLimits {
   readonly jobLagBytes: number;
   readonly jobStepMs: number;
   readonly backlogBytesMax: number;
+  readonly backlogRowsMax: number;
   readonly snapshotChunksInFlight: number;
   readonly defragCatchUpRows: number;
   readonly defragLastRoundRows: number;
@@ -316,8 +317,10 @@ export const backendLimits: BackendLimits = {
   jobLagBytes: 25_165_824,
   /** Longest time that jobs take between two commits: it adds to the latency of what waits for a flush. */
   jobStepMs: 60,
-  /** Unflushed bytes at which proposals wait: some three seconds of the fastest load. A start replays them from the log, 1 s. */
+  /** Unflushed bytes at which proposals wait: a second or two of the fastest load. */
   backlogBytesMax: 100_663_296,
+  /** ... and rows: more than a second of the fastest load. A start replays them from the log, at 5 us each. */
+  backlogRowsMax: 150_000,
   /** Chunks of a snapshot on their way to the core: keeps the reader busy while one is sent; a slow client stops it. */
   snapshotChunksInFlight: 16,
   /** Rows that a defragmented copy may lack when the flusher stops to copy the rest: about 50 ms. */
@@ -416,6 +419,8 @@ export const watchCatchUpSeenMax = 2048;
 /** Rows read by one catch-up slice: about 3 ms, so that catching up delays nobody else's turn. More only when less would not gain
  * on the writers (mvcc/watch-hub.ts). */
 export const watchCatchUpRows = 1000;
+/** The most that one slice reads, whatever the writers do: about 30 ms. Who does not gain with it is cancelled by a compaction. */
+export const watchCatchUpRowsMax = 10_000;
 
 // --- lease ---
 
@@ -479,7 +484,13 @@ export interface BigReadLimits {
   readonly answerBytesMax: number;
   readonly assembledBytesMax: number;
   readonly sendingBytesMax: number;
+  readonly unreadBytesMax: number;
   readonly connectionReadsMax: number;
+  readonly connectionWaitingMax: number;
+  readonly waitingMax: number;
+  readonly idleMs: number;
+  readonly stallMs: number;
+  readonly lookMs: number;
 }
 export const bigReadLimits: BigReadLimits = {
   slice: readSlice,
@@ -489,8 +500,20 @@ export const bigReadLimits: BigReadLimits = {
   assembledBytesMax: 1024 * 1024 * 1024,
   /** Complete answers that a connection has not taken, beyond which its other big reads wait. */
   sendingBytesMax: 256 * 1024 * 1024,
+  /** The same of all connections together, beyond which all big reads wait, and answers of which nothing is taken are ended. */
+  unreadBytesMax: 1024 * 1024 * 1024,
   /** Big reads of a connection under way: each holds a slice at least, in the end in the connection. */
   connectionReadsMax: 32,
+  /** Requests of a connection that wait for those: a kube-apiserver lists each of its some hundred kinds once as it starts. */
+  connectionWaitingMax: 1000,
+  /** ... and of all connections: some 1 KB each, so 10 MB. */
+  waitingMax: 10_000,
+  /** An answer of which nothing is taken for this long makes room when room is needed: no client that reads pauses for longer. */
+  idleMs: 5_000,
+  /** A read that stands still keeps compaction, Hash and Defragment waiting, an answer that is not taken memory: as for snapshots. */
+  stallMs: 120_000,
+  /** How often the two above are looked at: small beside either. */
+  lookMs: 1_000,
 };
 
 /** Election timeouts without a leader after which streams that want one end (etcd's number): a normal election is none of them. */
@@ -551,7 +574,7 @@ export const clientWatchQueueMax = 1000;
 export const clientKeepAliveMsMin = 10_000;
 
 // --- relations ---
-assert(true, 'placeholder');
+assert(watchCatchUpRows <= watchCatchUpRowsMax, 'a slice of catching up has its usual size within its bound');
 assert(lmdbReadersOfServer >= 2 * (3 + 2 * snapshotStreamsMax), 'each snapshot has its readers');
 assert(lmdbReadersOfServer < lmdbReadersMax, 'LMDB has a reader for everybody');
 assert(0x100000000 % walRequestsMax === 0, 'slots of the WAL thread survive the wrap of 32-bit sequences');
@@ -568,5 +591,8 @@ assert(
   2 * bigReadLimits.connectionReadsMax * readSlice.bytes <= http2Limits.pendingRefuseBytes,
   'answers that are being sent leave room for calls',
 );
+assert(bigReadLimits.sendingBytesMax <= bigReadLimits.unreadBytesMax, 'one connection does not hold up all others');
+assert(bigReadLimits.connectionWaitingMax < bigReadLimits.waitingMax, 'nor takes all places to wait');
+assert(bigReadLimits.idleMs < bigReadLimits.stallMs, 'an idle answer has not stalled yet');
 assert(2 * applyAnswerBytesMax <= http2Limits.pendingCloseBytes, 'an answer of a Txn leaves room for others');
 assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

@@ -19,11 +19,13 @@ import { type Http1Handler, Http1Server } from './io/http1.ts';
 import { notifyReady } from './io/init-daemon.ts';
 import { type ConnectionTakers, type ListenAddress, Listener } from './io/listener.ts';
 import { openLogSink } from './io/log-sink.ts';
+import { exitNow } from './io/process-exit.ts';
 import { defaultHost, processReader } from './io/process-info.ts';
 import { systemRandom } from './io/random.ts';
 import { threadedWriter } from './io/wal-thread.ts';
-import { grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
+import { bigReadLimits, grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
 import { registerAuth } from './rpc/auth.ts';
+import { BigReads } from './rpc/big-reads.ts';
 import { callObserver } from './rpc/call-observer.ts';
 import { registerCluster } from './rpc/cluster.ts';
 import { registerHealth } from './rpc/health.ts';
@@ -34,7 +36,7 @@ import { registerMaintenance } from './rpc/maintenance.ts';
 import { RequestStats } from './rpc/request-stats.ts';
 import { registerWatch } from './rpc/watch.ts';
 import { startAutoCompaction } from './server/auto-compactor.ts';
-import { openMember } from './server/bootstrap.ts';
+import { databasePath, openMember } from './server/bootstrap.ts';
 import type { Member } from './server/member.ts';
 import { backendObserver, leaseCounters, memberCounters, scrapeMember, walObserver } from './server/observers.ts';
 import { Logger, parseLogLevel } from './telemetry/logger.ts';
@@ -51,17 +53,22 @@ function newLogger(log: LogConfig): Logger {
   return new Logger({ level: parseLogLevel(log.level) ?? 'info', format: log.format, sink, now: wallMs });
 }
 
+/** Once it is to be opened: what is read from it and found to be damaged does not know which file it came from. */
+let databaseFile = '';
+
 /** Ends the process for a reason that the log tells. Used from callbacks that have nobody to throw to, too. */
 function die(logger: Logger, error: unknown): never {
   if (error instanceof FatalError) {
-    logger.fatal(CALLER, error.message, { 'exit-code': error.exitCode });
+    const isDamage = error.exitCode === ExitCode.backendCorrupt;
+    const file = isDamage && databaseFile !== '' ? { database: databaseFile } : {};
+    logger.fatal(CALLER, error.message, { 'exit-code': error.exitCode, ...file });
     logger.flush();
-    process.exit(error.exitCode);
+    exitNow(error.exitCode);
   }
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   logger.fatal(CALLER, 'a bug: the process ends so that nothing wrong is acknowledged', { error: stack });
   logger.flush();
-  process.exit(ExitCode.bug);
+  exitNow(ExitCode.bug);
 }
 
 async function main(): Promise<void> {
@@ -93,6 +100,7 @@ async function main(): Promise<void> {
 }
 
 async function serve(config: ServerConfig, logger: Logger): Promise<void> {
+  onSignalsBeforeReady(logger);
   const failpoints = await startFailpoints(process.env);
   // Before anything else: an address that is taken must leave the data directory as it was.
   const listeners = await bindAll(config, logger);
@@ -112,6 +120,7 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   };
   logger.info(CALLER, startingMessage, startingFields(config, runtime, existsSync(`${config.dataDir}/member`)));
   const leases = leaseCounters(metrics);
+  databaseFile = databasePath(config);
   const member = openMember({
     config,
     clusterVersion: `${etcdVersion.split('.').slice(0, 2).join('.')}.0`,
@@ -150,6 +159,8 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   await new Promise<void>((ready) => member.start(ready));
   startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
   // Whoever reads the ready line may send a signal at once.
+  process.removeAllListeners('SIGTERM');
+  process.removeAllListeners('SIGINT');
   onSignals(config, logger, listeners, grpc, member);
   serveClients(listeners, logger, grpc, admin);
   await tellInitDaemon(logger);
@@ -301,12 +312,15 @@ function registerServices(
   metrics: Metrics,
   watchStreams: { streams: number },
 ): void {
+  const setTimer = (delayMs: number, callback: () => void): unknown => systemClock.setTimer(delayMs, callback);
+  const { header, nowMs } = member.parts;
+  const bigReads = new BigReads(bigReadLimits, header, { schedule: setImmediate, setTimer, nowMs });
   registerKv(router, member, {
+    bigReads,
     txnOpsMax: config.txnOpsMax,
     requestBytesMax: config.requestBytesMax,
     afterCompaction: (revision, done) => member.afterCompaction(revision, done),
   });
-  const setTimer = (delayMs: number, callback: () => void): unknown => systemClock.setTimer(delayMs, callback);
   registerWatch(router, member, {
     fragmentBytes: config.requestBytesMax,
     progressIntervalMs: config.watchProgressNotifyIntervalMs,
@@ -316,7 +330,7 @@ function registerServices(
     metrics: metrics.watch,
   });
   registerHealth(router, member);
-  registerLease(router, member);
+  registerLease(router, member, bigReads);
   registerCluster(router, member);
   registerAuth(router, member);
   registerMaintenance(router, member, { etcdVersion, quotaBytes: config.quotaBytes ?? -1, setTimer });
@@ -341,6 +355,20 @@ const bindErrors: ReadonlyMap<string, string> = new Map([
 function addressOf(url: MemberUrl): ListenAddress {
   if (url.socketPath !== '') return { path: url.socketPath };
   return { host: url.host === 'localhost' ? '127.0.0.1' : url.host, port: url.port };
+}
+
+/**
+ * Until the member is ready nothing is acknowledged, so the process may just end. Without a handler it would not, where it is the
+ * first of its PID namespace: a container's.
+ */
+function onSignalsBeforeReady(logger: Logger): void {
+  const end = (signal: string): void => {
+    logger.info(CALLER, 'received signal before the member was ready; ending', { signal });
+    logger.flush();
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => end('terminated'));
+  process.on('SIGINT', () => end('interrupt'));
 }
 
 function onSignals(

@@ -217,3 +217,13 @@ test('output closed by its reader does not stop the server', async () => {
   client.close();
   assert.equal((await server.stop('SIGTERM')).code, 0);
 });
+
+// As the first process of a container, one without a handler does not end by a signal at all.
+test('SIGTERM before it is ready ends it with 0, too', async () => {
+  const server = ServerProcess.start({ dataDir: path.join(directory, 'data') });
+  await server.until('its listeners', () =>
+    server.output.includes('configuring client listeners') ? true : undefined,
+  );
+  const exit = await server.stop('SIGTERM');
+  assert.equal(exit.code, 0, server.output);
+});

@@ -125,6 +125,23 @@ test('a call that is gone is not pulled for', () => {
   }
 });
 
+test('an answer that its handler gives up half-way ends with the status, behind what was pulled', () => {
+  const bench = new Bench();
+  const { client } = bench;
+  const id = client.newId();
+  client.send(client.callBytes(id, 'Pulled', 'x'));
+  const frames = bench.open(id, 100_000);
+  const { pulled } = bench;
+  // As rpc/big-reads.ts does.
+  bench.call!.onDrain = null;
+  bench.call!.fail({ code: 10, message: 'not taken' });
+  // Little by little: most of what waits is sent while the call is open still.
+  for (let step = 0; step < 100; step++) frames.push(...bench.open(id, 5_000));
+  assert.equal(frames.findLast((frame) => frame.id === id)!.fields['grpc-status'], '10');
+  assert.deepEqual([bench.pulled, bench.cancelled], [pulled, 0]);
+  assert.equal(client.call('Unary', 'alive'), 'OK alive');
+});
+
 test('a client that takes gzip gets the message uncompressed, as its flag says', () => {
   const bench = new Bench();
   const { client } = bench;

@@ -3,6 +3,7 @@
 // that come back at once) share a batch.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import { watchGroupBodyBytesMax } from '../limits.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import type { BatchPool, EventEncoder } from './event-batch.ts';
@@ -95,7 +96,7 @@ export class CatchUpPass {
   }
 
   private offer(main: number, isDelete: boolean, buffer: Buffer, start: number, end: number): void {
-    assert(this.view.parse(buffer, start, end), 'a row is no KeyValue');
+    assertSound(this.view.parse(buffer, start, end), 'a row is no KeyValue');
     const key = buffer.toString('latin1', this.view.keyStart, this.view.keyEnd);
     const { hits } = this;
     hits.length = 0;

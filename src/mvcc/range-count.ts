@@ -8,7 +8,7 @@
 // Compaction does not touch the rows: those above the compaction revision are all there.
 
 import { compareBytes } from '../backend/index-key.ts';
-import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import type { Storage } from './storage.ts';
 
@@ -61,7 +61,7 @@ export class RangeCount {
       this.rowsLeft--;
       this.looked++;
       previous = main;
-      assert(view.parse(buffer, rowStart, rowEnd), 'a row is no KeyValue');
+      assertSound(view.parse(buffer, rowStart, rowEnd), 'a row is no KeyValue');
       if (!tombstone && view.version !== 1) return true;
       const { keyStart, keyEnd } = view;
       if (compareBytes(buffer, keyStart, keyEnd, start, 0, start.length) < 0) return true;

@@ -9,6 +9,7 @@
 
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
+import { assertSound } from '../base/fatal.ts';
 import { type RangeRequest, SortOrder, SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView, keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { needsSort } from './kv-range.ts';
@@ -159,7 +160,7 @@ export class RowSorter {
       if (!out.room(rowEnd - rowStart)) return false;
       if (this.keysOnly && this.target === SortTarget.value) {
         const { view } = this;
-        assert(view.parse(run.bytes.bytes, rowStart, rowEnd), 'a row is no KeyValue');
+        assertSound(view.parse(run.bytes.bytes, rowStart, rowEnd), 'a row is no KeyValue');
         out.byte(0x12);
         out.varint(lengthOf(view, view.leaseHigh, view.leaseLow));
         writeKeyValue(out, view, view.leaseHigh, view.leaseLow);

@@ -4,6 +4,7 @@
 
 import { assert } from '../base/assert.ts';
 import type { ByteWriter } from '../base/byte-writer.ts';
+import { assertSound } from '../base/fatal.ts';
 import { type PageRemainderLimits, type ReadSlice, readSlice, wholeRead } from '../limits.ts';
 import type { RangeRequest } from '../proto/kv-request.ts';
 import { KeyValueView, keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
@@ -259,7 +260,7 @@ export class Store {
 
   private readRow(state: KeyState, out: RowRef): void {
     const found = this.storage.readRow(state.main, state.sub, state.ordinal, out);
-    assert(found, 'a revision of the key index has no row');
+    assertSound(found, 'a revision of the key index has no row');
   }
 
   /** Null, or why a range at `revision` can't be answered. */
@@ -464,7 +465,7 @@ export class Store {
     sliceEnd.visited++;
     this.readRow(state, this.row);
     const { buffer, start, end } = this.row;
-    assert(view.parse(buffer, start, end), 'a row is no KeyValue');
+    assertSound(view.parse(buffer, start, end), 'a row is no KeyValue');
     if (passesFilters(this.request, view.modRevision, view.createRevision)) sorter.add(view, start, end);
     return true;
   };
@@ -477,7 +478,7 @@ export class Store {
     }
     this.readRow(state, this.row);
     const view = this.view;
-    assert(view.parse(this.row.buffer, this.row.start, this.row.end), 'a row is no KeyValue');
+    assertSound(view.parse(this.row.buffer, this.row.start, this.row.end), 'a row is no KeyValue');
     this.writeKeyHead(view.buffer, view.keyStart, view.keyEnd, view.createRevision, view.modRevision, view.version);
   }
 

@@ -12,7 +12,13 @@
 // nothing allocated; benchmark: bench/run.ts watch.
 
 import { assert } from '../base/assert.ts';
-import { watchCatchUpRows, watchCatchUpSeenMax, watchCatchUpWatchersMax, watchGroupBodyBytesMax } from '../limits.ts';
+import {
+  watchCatchUpRows,
+  watchCatchUpRowsMax,
+  watchCatchUpSeenMax,
+  watchCatchUpWatchersMax,
+  watchGroupBodyBytesMax,
+} from '../limits.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import { CatchUpPass, type Laggards } from './catch-up.ts';
 import { BatchPool, type EventBatch, EventEncoder } from './event-batch.ts';
@@ -284,9 +290,9 @@ export class WatchHub {
     return this.hasCatchUp;
   }
 
-  /** Twice what was written since the watcher was last served, so that it gains on the writers whatever their speed. */
+  /** Twice what was written since the watcher was last served, so that it gains on the writers, as far as a turn may take. */
   private rowsFor(servedAt: number): number {
-    return Math.max(watchCatchUpRows, 2 * (this.changeCount - servedAt));
+    return Math.min(watchCatchUpRowsMax, Math.max(watchCatchUpRows, 2 * (this.changeCount - servedAt)));
   }
 
   /** Parks those of blocked streams, and cancels those behind the compaction. Returns when the slice's first was served. */

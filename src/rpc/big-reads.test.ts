@@ -68,7 +68,13 @@ const plenty: BigReadLimits = {
   answerBytesMax: 2 ** 31 - 1,
   assembledBytesMax: 1e9,
   sendingBytesMax: 1e9,
+  unreadBytesMax: 1e9,
   connectionReadsMax: 100,
+  connectionWaitingMax: 1000,
+  waitingMax: 1000,
+  idleMs: 5000,
+  stallMs: 120_000,
+  lookMs: 1000,
 };
 
 interface Asked {
@@ -83,13 +89,32 @@ class Bench {
   readonly bigReads: BigReads;
   private readonly limits: BigReadLimits;
   private due: (() => void) | null = null;
+  private timers: { readonly atMs: number; readonly callback: () => void }[] = [];
+  nowMs = 0;
 
   constructor(limits: Partial<BigReadLimits> = {}) {
     this.limits = { ...plenty, ...limits };
-    this.bigReads = new BigReads(this.limits, new ResponseHeaderEncoder(1n, 2n), (run) => {
-      assert.equal(this.due, null, 'scheduled twice');
-      this.due = run;
+    this.bigReads = new BigReads(this.limits, new ResponseHeaderEncoder(1n, 2n), {
+      schedule: (run) => {
+        assert.equal(this.due, null, 'scheduled twice');
+        this.due = run;
+      },
+      setTimer: (delayMs, callback) => this.timers.push({ atMs: this.nowMs + delayMs, callback }),
+      nowMs: () => this.nowMs,
     });
+  }
+
+  /** Time goes on, with the turns that fall due. */
+  pass(ms: number): void {
+    const endMs = this.nowMs + ms;
+    for (this.turns(); ; this.turns()) {
+      const timer = this.timers.find(({ atMs }) => atMs <= endMs);
+      if (timer === undefined) break;
+      this.nowMs = timer.atMs;
+      this.timers = this.timers.filter((other) => other !== timer);
+      timer.callback();
+    }
+    this.nowMs = endMs;
   }
 
   fill(count: number, valueBytes = 20): void {
@@ -180,6 +205,7 @@ test('random reads of random clients, some slow, some gone', () => {
       slice: { keys: 1 + random.below(6), bytes: 20 + random.below(200), countKeys: 1 + random.below(6) },
       assembledBytesMax: 200 + random.below(2000),
       sendingBytesMax: random.below(2000),
+      unreadBytesMax: 2000 + random.below(4000),
       connectionReadsMax: 1 + random.below(4),
     });
     const { checked, bigReads } = bench;
@@ -339,4 +365,118 @@ test('an answer larger than a message is refused, with the bound, and holds noth
     while (!fits.call.pull());
     checkAnswer(fits);
   }
+});
+
+const refused = { code: 8, message: 'keelson: too many requests for large answers wait already' };
+
+test('so many requests of a connection wait, and so many in all; the others are refused', () => {
+  const bench = new Bench({ connectionReadsMax: 1, connectionWaitingMax: 3, waitingMax: 4 });
+  bench.fill(200);
+  const first = Array.from({ length: 5 }, () => bench.ask(1, ALL));
+  assert.deepEqual(
+    first.map(({ call }) => call.status),
+    [null, null, null, null, refused],
+  );
+  const second = Array.from({ length: 3 }, () => bench.ask(2, ALL));
+  assert.deepEqual(
+    second.map(({ call }) => call.status),
+    [null, null, refused],
+  );
+  // A place that is left is free.
+  first[1]!.call.cancel();
+  assert.equal(bench.ask(2, ALL).call.status, null);
+  assert.equal(bench.bigReads.load.waiting, 4);
+});
+
+test('30,000 calls that wait are gone at once with their connection', () => {
+  const COUNT = 30_000;
+  const bench = new Bench({ connectionReadsMax: 1, connectionWaitingMax: COUNT, waitingMax: COUNT });
+  bench.fill(20);
+  const asked = Array.from({ length: COUNT }, () => bench.ask(1, ALL));
+  const { user } = process.cpuUsage();
+  for (const { call } of asked) call.cancel();
+  const ms = (process.cpuUsage().user - user) / 1000;
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+  assert.equal(bench.turns(), 1, 'nothing is left to be looked for');
+  assert.ok(ms < 1000, `it took ${ms} ms of CPU`);
+});
+
+test('those that wait begin by turns of their connections', () => {
+  const bench = new Bench({ connectionReadsMax: 1 });
+  bench.fill(30);
+  const many = Array.from({ length: 20 }, () => bench.ask(1, ALL));
+  const few = Array.from({ length: 2 }, () => bench.ask(2, ALL));
+  for (let round = 0; round < 2; round++) {
+    bench.turns();
+    for (const { call } of [...many, ...few]) while (call.sending && !call.pull());
+  }
+  assert.deepEqual([many.filter(({ ended }) => ended > 0).length, few[1]!.ended], [2, 1]);
+});
+
+test('a read that may not go on lets go of its revision in time, and what it waited for is ended too', () => {
+  const bench = new Bench({ sendingBytesMax: 1000 });
+  bench.fill(200);
+  const [first, second] = [bench.ask(1, { ...ALL, limit: 150 }), bench.ask(1, ALL)];
+  bench.pass(119_000);
+  assert.ok(first.call.sending && !second.call.sending && bench.checked.storage.pinned > 0);
+  bench.pass(2_000);
+  assert.equal(bench.checked.storage.pinned, 0, 'a compaction waits for a client that does not read');
+  assert.deepEqual([first.call.status?.code, second.call.status?.code], [10, 10]);
+  assert.deepEqual([first.ended, second.ended], [1, 1]);
+  assert.equal(first.call.onDrain, null, 'no part is asked for any more');
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+});
+
+test('an answer that is taken slowly is not ended', () => {
+  const bench = new Bench();
+  bench.fill(20);
+  const { call } = bench.ask(1, ALL);
+  for (bench.pass(100_000); !call.pull(); bench.pass(100_000));
+  assert.equal(call.status?.code, 0);
+  assert.ok(bench.nowMs > 500_000);
+});
+
+test('what a client takes lets its other reads go on before all of it is taken', () => {
+  const bench = new Bench({ sendingBytesMax: 1000 });
+  bench.fill(200);
+  const [first, second] = [bench.ask(1, { ...ALL, limit: 150 }), bench.ask(1, ALL)];
+  const third = bench.ask(1, ALL);
+  bench.turns();
+  assert.ok(first.call.sending && !second.call.sending && third.expected !== null);
+  while (!second.call.sending) {
+    assert.ok(!first.call.pull(), 'all of it had to be taken');
+    bench.turns();
+  }
+  const waiting = bench.ask(1, ALL);
+  assert.equal(waiting.expected, null);
+  while (waiting.expected === null) {
+    for (const { call } of [first, second, third]) if (call.sending && call.total > 0) call.pull();
+    bench.turns();
+  }
+});
+
+test('while all together hold too much nothing begins, and what nobody takes is ended first', () => {
+  const bench = new Bench({ unreadBytesMax: 20_000 });
+  bench.fill(200);
+  const idle = Array.from({ length: 40 }, (_, i) => bench.ask(i, ALL));
+  bench.turns();
+  assert.ok(bench.bigReads.load.bytes > 20_000);
+  const { call, ...late } = bench.ask(100, ALL);
+  assert.equal(late.expected, null);
+  const alive = idle[0]!.call;
+  for (let second = 0; second < 8; second++) {
+    if (alive.sending) alive.pull();
+    bench.pass(1000);
+  }
+  assert.ok(alive.sending, 'of this one something was taken');
+  const ended = idle.filter((asked) => asked.call.status?.code === 8);
+  assert.ok(ended.length > 0 && !ended.some((asked) => asked.call === alive));
+  for (let i = 0; i < 200 && !call.sending && !call.ended; i++) {
+    if (alive.sending) alive.pull();
+    bench.pass(1000);
+  }
+  assert.ok(call.sending || call.ended, 'there is no room for others');
+  bench.pass(400_000);
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+  assert.equal(bench.checked.storage.pinned, 0);
 });

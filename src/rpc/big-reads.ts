@@ -1,15 +1,17 @@
-// Answers that take more than a turn of the event loop (ranges, long lists): each is read a slice at a time, one slice a turn whoever it belongs to, so that
-// everybody else is served in between. A unary answer begins with its length: it is held until it is complete, then handed to
-// the connection as the client takes it.
+// Answers that take more than a turn of the event loop (ranges, long lists): each is read a slice at a time, one slice a turn whoever
+// it belongs to, so that everybody else is served in between. A unary answer begins with its length: it is held until it is complete,
+// then handed to the connection as the client takes it.
 //
-//   waiting ── the connection holds little ──▶ reading ── complete ──▶ sending ── taken ──▶ gone
-//                                                 └── cancelled, too large ──▶ gone
+//   waiting ── there is room ──▶ reading ── complete ──▶ sending ── taken ──▶ gone
+//                                   └── cancelled, too large, stalled ──▶ gone
 //
-// What is held is bounded: readings together (beyond it only the oldest goes on, so that it ends), and of each connection the
-// answers that it has not taken (beyond it its others wait).
+// What is held is bounded: readings together (beyond it only the oldest goes on, so that it ends), and complete answers that were not
+// taken, of each connection and all together (beyond it nothing new begins and what has begun stands still). Since a reading keeps
+// compactions away and an answer keeps memory, neither may stand still for long: one that does is ended.
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
+import { StatusCode } from '../grpc/status.ts';
 import type { BigReadLimits } from '../limits.ts';
 import { type EtcdError, messageTooLarge } from '../proto/rpctypes.ts';
 import { type ResponseHeaderEncoder, responseHeaderBytesMax } from '../server/response-header.ts';
@@ -36,11 +38,14 @@ interface Reading {
   readonly call: ServerCall;
   readonly read: SlicedRead;
   readonly ended: ReadEnded;
+  readonly connection: Connection;
   readonly parts: Buffer[];
   /** Bytes in `parts`. */
   bytes: number;
-  /** What it counts for in `assembledBytes`, or, once it is complete, in its connection's `sendingBytes`. */
+  /** What it counts for in `assembledBytes`, or, once it is complete, in `sendingBytes`. */
   heldBytes: number;
+  /** When it had its last slice, or the client took its last part. */
+  movedMs: number;
 }
 
 interface Waiting {
@@ -48,95 +53,146 @@ interface Waiting {
   readonly begin: () => void;
 }
 
-/** Of a connection that has reads here. */
-interface Held {
+/** One that has reads here, or requests that wait. */
+interface Connection {
+  readonly id: number;
+  /** Reading and sending. */
   reads: number;
   sendingBytes: number;
+  /** Oldest first. */
+  readonly waiting: Set<Waiting>;
+}
+
+export interface BigReadsClock {
+  /** Runs a callback in a later turn. */
+  readonly schedule: (run: () => void) => void;
+  readonly setTimer: (delayMs: number, callback: () => void) => unknown;
+  readonly nowMs: () => number;
 }
 
 export class BigReads {
-  private readonly limits: BigReadLimits;
+  readonly limits: BigReadLimits;
   private readonly header: ResponseHeaderEncoder;
-  private readonly schedule: (run: () => void) => void;
+  private readonly clock: BigReadsClock;
   /** Oldest first. */
-  private readings: Reading[] = [];
-  private waiting: Waiting[] = [];
-  private readonly byConnection = new Map<number, Held>();
+  private readonly readings = new Set<Reading>();
+  /** Where their turn is: an iterator of a Set sees what is added and removed behind its back. */
+  private turn: Iterator<Reading, undefined> = this.readings.values();
+  private readonly sendings = new Set<Reading>();
+  private readonly connections = new Map<number, Connection>();
+  /** Those with requests that wait and room of their own for one. */
+  private readonly ready = new Set<Connection>();
+  private waitingCount = 0;
   private assembledBytes = 0;
-  private next = 0;
+  /** Of all connections. */
+  private sendingBytes = 0;
   private scheduled = false;
+  private timed = false;
   private readonly body: ByteWriter;
 
-  constructor(limits: BigReadLimits, header: ResponseHeaderEncoder, schedule: (run: () => void) => void) {
+  constructor(limits: BigReadLimits, header: ResponseHeaderEncoder, clock: BigReadsClock) {
     this.limits = limits;
     this.header = header;
-    this.schedule = schedule;
+    this.clock = clock;
     this.body = new ByteWriter(65536, limits.answerBytesMax);
   }
 
-  /** Whether a read has to wait before it begins: its connection has not taken enough of what it asked for before. A page (which
-   * ends with its first slice, if its values are not large) is answered whatever waits to be sent. */
+  /** Whether a read has to wait before it begins: not enough was taken of what was asked for before. A page (which ends with its
+   * first slice, if its values are not large) is answered whatever waits to be sent. */
   mustWait(call: ServerCall, isPage: boolean): boolean {
-    if (this.byConnection.size === 0) return false;
-    const held = this.byConnection.get(call.connection.id);
-    if (held === undefined) return false;
-    if (held.reads >= this.limits.connectionReadsMax) return true;
-    return !isPage && held.sendingBytes > this.limits.sendingBytesMax;
+    if (this.connections.size === 0) return false;
+    if (!isPage && this.isUnread) return true;
+    const connection = this.connections.get(call.connection.id);
+    if (connection === undefined) return false;
+    if (connection.reads >= this.limits.connectionReadsMax) return true;
+    return !isPage && connection.sendingBytes > this.limits.sendingBytesMax;
   }
 
-  /** Calls `begin` when the read need not wait any more; never, if its call ends before. */
+  /** Calls `begin` when the read need not wait any more; never, if its call ends before, or too many wait: then it fails. */
   wait(call: ServerCall, begin: () => void): void {
+    const connection = this.connectionOf(call);
+    const { connectionWaitingMax, waitingMax } = this.limits;
+    if (connection.waiting.size >= connectionWaitingMax || this.waitingCount >= waitingMax) {
+      this.settle(connection);
+      failWith(call, tooManyWait);
+      return;
+    }
     const waiting = { call, begin };
-    this.waiting.push(waiting);
-    call.onCancel = () => {
-      this.waiting = this.waiting.filter((other) => other !== waiting);
-    };
+    connection.waiting.add(waiting);
+    this.waitingCount++;
+    call.onCancel = () => this.leaveWaiting(connection, waiting);
+    this.settle(connection);
   }
 
   /** Goes on with a read, whose first slice is in `first`. */
   begin(call: ServerCall, read: SlicedRead, first: ByteWriter, ended: ReadEnded): void {
-    const reading: Reading = { call, read, ended, parts: [], bytes: 0, heldBytes: 0 };
+    const connection = this.connectionOf(call);
+    const movedMs = this.clock.nowMs();
+    const reading: Reading = { call, read, ended, connection, parts: [], bytes: 0, heldBytes: 0, movedMs };
     call.onCancel = () => this.drop(reading);
-    this.readings.push(reading);
-    this.heldOf(call).reads++;
+    this.readings.add(reading);
+    connection.reads++;
+    this.settle(connection);
     this.take(reading, first);
     this.wake();
+    this.watchStalls();
   }
 
   /** Reads and requests that are here, and the bytes that they hold. */
   get load(): { readonly reads: number; readonly waiting: number; readonly bytes: number } {
-    let reads = 0;
-    let bytes = this.assembledBytes;
-    for (const held of this.byConnection.values()) {
-      reads += held.reads;
-      bytes += held.sendingBytes;
-    }
-    return { reads, waiting: this.waiting.length, bytes };
+    const reads = this.readings.size + this.sendings.size;
+    return { reads, waiting: this.waitingCount, bytes: this.assembledBytes + this.sendingBytes };
   }
 
-  private heldOf(call: ServerCall): Held {
-    let held = this.byConnection.get(call.connection.id);
-    if (held === undefined) {
-      held = { reads: 0, sendingBytes: 0 };
-      this.byConnection.set(call.connection.id, held);
+  private connectionOf(call: ServerCall): Connection {
+    const { id } = call.connection;
+    let connection = this.connections.get(id);
+    if (connection === undefined) {
+      connection = { id, reads: 0, sendingBytes: 0, waiting: new Set() };
+      this.connections.set(id, connection);
     }
-    return held;
+    return connection;
+  }
+
+  private leaveWaiting(connection: Connection, waiting: Waiting): void {
+    waiting.call.onCancel = null;
+    connection.waiting.delete(waiting);
+    this.waitingCount--;
+    this.settle(connection);
+  }
+
+  /** After what it holds, or what waits, has changed. */
+  private settle(connection: Connection): void {
+    const { id, reads, sendingBytes, waiting } = connection;
+    const hasRoom = reads < this.limits.connectionReadsMax && sendingBytes <= this.limits.sendingBytesMax;
+    if (hasRoom && waiting.size > 0) this.ready.add(connection);
+    else this.ready.delete(connection);
+    if (reads === 0 && waiting.size === 0) this.connections.delete(id);
+    // Also for the readings of this connection, and of all others.
+    if (this.ready.size > 0 || this.readings.size > 0) this.wake();
+  }
+
+  /** All connections together hold too much that was not taken. */
+  private get isUnread(): boolean {
+    return this.sendingBytes > this.limits.unreadBytesMax;
   }
 
   private wake(): void {
     if (this.scheduled) return;
     this.scheduled = true;
-    this.schedule(this.run);
+    this.clock.schedule(this.run);
   }
 
   /** One slice, of one read. */
   private readonly run = (): void => {
     this.scheduled = false;
-    const waiting = this.waiting.findIndex(({ call }) => this.hasRoom(call));
-    if (waiting !== -1) {
-      const [{ call, begin }] = this.waiting.splice(waiting, 1) as [Waiting];
-      call.onCancel = null;
-      begin();
+    if (this.isUnread) return;
+    for (const connection of this.ready) {
+      const [waiting] = connection.waiting;
+      // To the end of the line, if more of it wait.
+      this.ready.delete(connection);
+      this.leaveWaiting(connection, waiting!);
+      waiting!.begin();
       this.wake();
       return;
     }
@@ -146,41 +202,44 @@ export class BigReads {
     this.wake();
   };
 
-  private hasRoom(call: ServerCall): boolean {
-    const held = this.byConnection.get(call.connection.id);
-    if (held === undefined) return true;
-    return held.reads < this.limits.connectionReadsMax && held.sendingBytes <= this.limits.sendingBytesMax;
-  }
-
-  /** In turn; the oldest when too much is held. Null: none may go on now. */
+  /** In turn; the oldest when too much is held. Null: none may go on now. Few are passed over: the connections that hold up theirs
+   * have each more than sendingBytesMax of the unreadBytesMax. */
   private choose(): Reading | null {
     const { readings, limits } = this;
-    const isTight = this.assembledBytes > limits.assembledBytesMax;
-    for (let i = 0; i < readings.length; i++) {
-      if (!isTight) this.next = (this.next + 1) % readings.length;
-      const reading = readings[isTight ? i : this.next]!;
-      if (this.heldOf(reading.call).sendingBytes <= limits.sendingBytesMax) return reading;
+    if (this.assembledBytes > limits.assembledBytesMax) {
+      for (const reading of readings) if (reading.connection.sendingBytes <= limits.sendingBytesMax) return reading;
+      return null;
+    }
+    for (let left = readings.size; left > 0; left--) {
+      const reading = this.nextInTurn();
+      if (reading.connection.sendingBytes <= limits.sendingBytesMax) return reading;
     }
     return null;
   }
 
+  private nextInTurn(): Reading {
+    let { value } = this.turn.next();
+    if (value === undefined) {
+      this.turn = this.readings.values();
+      value = this.turn.next().value;
+    }
+    return value!;
+  }
+
   private step(reading: Reading): void {
     const { body, limits } = this;
-    const { call, read, ended } = reading;
+    const { call, read } = reading;
     if (call.ended) {
       this.drop(reading);
       return;
     }
     body.reset();
+    reading.movedMs = this.clock.nowMs();
     const done = read.step(body);
     this.take(reading, body);
     const isTooLarge = body.full || responseHeaderBytesMax + reading.bytes > limits.answerBytesMax;
     if (isTooLarge) {
-      const error = messageTooLarge(limits.answerBytesMax);
-      call.onCancel = null;
-      this.drop(reading);
-      failWith(call, error);
-      ended(error, 0);
+      this.giveUp(reading, messageTooLarge(limits.answerBytesMax));
     } else if (done) this.send(reading);
   }
 
@@ -199,11 +258,10 @@ export class BigReads {
   }
 
   private send(reading: Reading): void {
-    const { call, read, parts, ended } = reading;
+    const { call, read, connection, parts, ended } = reading;
     this.leaveReadings(reading);
-    const held = this.heldOf(call);
-    held.sendingBytes += reading.bytes;
-    reading.heldBytes = reading.bytes;
+    this.sendings.add(reading);
+    this.holdSending(reading, reading.bytes);
     const head = Buffer.allocUnsafeSlow(responseHeaderBytesMax);
     parts.unshift(head.subarray(0, this.header.write(head, 0, read.headerRevision)));
     ended(null, reading.bytes);
@@ -212,22 +270,25 @@ export class BigReads {
     call.respondPulled(reading.bytes + parts[0]!.length, parts.at(-1)!, () => {
       const taken = parts[part]!;
       parts[part] = EMPTY;
+      reading.movedMs = this.clock.nowMs();
       // The header is nobody's.
-      if (part > 0) {
-        held.sendingBytes -= taken.length;
-        reading.heldBytes -= taken.length;
-      }
+      if (part > 0) this.holdSending(reading, reading.heldBytes - taken.length);
       part++;
       if (part === parts.length) this.release(reading);
+      else this.settle(connection);
       return taken;
     });
   }
 
+  private holdSending(reading: Reading, heldBytes: number): void {
+    const change = heldBytes - reading.heldBytes;
+    reading.heldBytes = heldBytes;
+    reading.connection.sendingBytes += change;
+    this.sendingBytes += change;
+  }
+
   private leaveReadings(reading: Reading): void {
-    const at = this.readings.indexOf(reading);
-    if (at === -1) return;
-    this.readings.splice(at, 1);
-    if (at <= this.next) this.next = Math.max(0, this.next - 1);
+    if (!this.readings.delete(reading)) return;
     this.assembledBytes -= reading.heldBytes;
     reading.heldBytes = 0;
   }
@@ -241,13 +302,61 @@ export class BigReads {
 
   /** All of it was handed over, or is not wanted. */
   private release(reading: Reading): void {
-    reading.call.onCancel = null;
-    const held = this.heldOf(reading.call);
-    held.sendingBytes -= reading.heldBytes;
-    reading.heldBytes = 0;
-    reading.parts.length = 0;
-    held.reads--;
-    if (held.reads === 0) this.byConnection.delete(reading.call.connection.id);
-    if (this.waiting.length > 0 || this.readings.length > 0) this.wake();
+    const { call, connection, parts } = reading;
+    call.onCancel = null;
+    this.sendings.delete(reading);
+    this.holdSending(reading, 0);
+    parts.length = 0;
+    connection.reads--;
+    this.settle(connection);
   }
+
+  /** Ends it with an error, whether it is read or sent. */
+  private giveUp(reading: Reading, error: EtcdError): void {
+    const { call, ended } = reading;
+    const isSending = this.sendings.has(reading);
+    // No part is pulled any more.
+    if (isSending) call.onDrain = null;
+    this.drop(reading);
+    failWith(call, error);
+    if (!isSending) ended(error, 0);
+  }
+
+  private watchStalls(): void {
+    if (this.timed || this.readings.size + this.sendings.size === 0) return;
+    this.timed = true;
+    this.clock.setTimer(this.limits.lookMs, this.look);
+  }
+
+  /** Ends what stands still for too long, and, while too much was not taken, that of which nothing is being taken. */
+  private readonly look = (): void => {
+    this.timed = false;
+    const { limits, readings, sendings } = this;
+    const nowMs = this.clock.nowMs();
+    for (const reading of readings) if (nowMs - reading.movedMs >= limits.stallMs) this.giveUp(reading, readingStalled);
+    for (const sending of sendings) if (nowMs - sending.movedMs >= limits.stallMs) this.giveUp(sending, sendingStalled);
+    if (this.isUnread) {
+      const idle = [...sendings].filter(({ movedMs }) => nowMs - movedMs >= limits.idleMs);
+      idle.sort((a, b) => a.movedMs - b.movedMs);
+      for (const sending of idle) if (this.isUnread) this.giveUp(sending, tooMuchUnread);
+    }
+    this.watchStalls();
+  };
 }
+
+const tooManyWait: EtcdError = {
+  code: StatusCode.resourceExhausted,
+  message: 'keelson: too many requests for large answers wait already',
+};
+const readingStalled: EtcdError = {
+  code: StatusCode.aborted,
+  message: 'keelson: the read stood still for too long, because earlier answers were not taken',
+};
+const sendingStalled: EtcdError = {
+  code: StatusCode.aborted,
+  message: 'keelson: the answer was not taken in time',
+};
+const tooMuchUnread: EtcdError = {
+  code: StatusCode.resourceExhausted,
+  message: 'keelson: too much memory is held by answers that are not taken, of which this is one',
+};

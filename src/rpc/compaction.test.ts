@@ -8,6 +8,7 @@ import { StatusCode } from '../grpc/status.ts';
 import { CompactionRequest } from '../proto/etcdserverpb.ts';
 import { encode } from '../proto/message.ts';
 
+import { bigReadsOf } from '../testing/big-reads-of-member.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
 import { registerKv } from './kv.ts';
@@ -19,6 +20,7 @@ test('a physical compaction waits for the deletes, whether it began them or not'
   const member = await fixture.start();
   const router = new Router();
   registerKv(router, member, {
+    bigReads: bigReadsOf(member),
     txnOpsMax: 128,
     requestBytesMax: 1 << 20,
     afterCompaction: (revision, done) => member.afterCompaction(revision, done),

@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { Router } from '../grpc/router.ts';
-import { bigReadLimits } from '../limits.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode, type Message, type MessageInit } from '../proto/message.ts';
+import { bigReadsOf } from '../testing/big-reads-of-member.ts';
 import { encodeTxn, type OpInit, RangeAnswer, RangeMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
@@ -27,7 +27,7 @@ async function setUp(...flags: string[]): Promise<void> {
     txnOpsMax: 2000,
     requestBytesMax: 1 << 20,
     afterCompaction: (_revision, done) => done(),
-    readLimits: { ...bigReadLimits, slice: { keys: 20, bytes: 100_000, countKeys: 20 } },
+    bigReads: bigReadsOf(member, { slice: { keys: 20, bytes: 100_000, countKeys: 20 } }),
   });
 }
 

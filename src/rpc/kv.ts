@@ -7,7 +7,7 @@ import { isReadOnly, isSerializable } from '../apply/txn.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
-import { applyBodyBytesKept, type BigReadLimits, bigReadLimits } from '../limits.ts';
+import { applyBodyBytesKept } from '../limits.ts';
 import { ownRange, RangeRead } from '../mvcc/range-read.ts';
 import { CompactionRequest, HeaderOnlyResponse } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
@@ -20,7 +20,7 @@ import type { ReadWaiter } from '../server/read-queue.ts';
 import { rangeText, txnText } from '../server/request-text.ts';
 import { rangeResponseText, sizeWithRevision, txnResponseText } from '../server/response-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
-import { BigReads } from './big-reads.ts';
+import type { BigReads } from './big-reads.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
 import { RangeStreamHandler } from './range-stream.ts';
 
@@ -32,8 +32,8 @@ export interface KvOptions {
   readonly requestBytesMax: number;
   /** Physical compaction is answered when the deletes are done. */
   readonly afterCompaction: (revision: number, done: () => void) => void;
-  /** bigReadLimits, but for tests. */
-  readonly readLimits?: BigReadLimits;
+  /** Lease's too: what it bounds is the server's. */
+  readonly bigReads: BigReads;
 }
 
 export function registerKv(router: Router, member: Member, options: KvOptions): void {
@@ -52,19 +52,16 @@ class KvService {
   private readonly rangeRequest = new RangeRequest();
   private readonly putRequest = new PutRequest();
   private readonly deleteRequest = new DeleteRangeRequest();
-  private readonly readLimits: BigReadLimits;
   private readonly bigReads: BigReads;
   private readonly body: ByteWriter;
   private readonly txnBody: ByteWriter;
 
   constructor(member: Member, options: KvOptions) {
-    const { header, applier } = member.parts;
     this.member = member;
     this.options = options;
-    this.readLimits = options.readLimits ?? bigReadLimits;
-    this.bigReads = new BigReads(this.readLimits, header, setImmediate);
-    this.body = new ByteWriter(65536, this.readLimits.answerBytesMax);
-    this.txnBody = applier.newBody();
+    this.bigReads = options.bigReads;
+    this.body = new ByteWriter(65536, this.bigReads.limits.answerBytesMax);
+    this.txnBody = member.parts.applier.newBody();
   }
 
   range(call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -78,20 +75,20 @@ class KvService {
     else if (request.serializable || this.member.canReadNow) {
       this.answerRange(call, request);
       if (!call.ended) keepRequest(call, message, start, end);
-    } else this.member.read(new RangeWaiter(this, call, keepRequest(call, message, start, end)));
+    } else this.member.read(new ReadLater(this.rangeFrom, call, keepRequest(call, message, start, end)));
   }
 
   /** The request's bytes as kept by a waiter. */
-  rangeFrom(call: ServerCall, message: Buffer): void {
+  private readonly rangeFrom = (call: ServerCall, message: Buffer): void => {
     this.rangeRequest.parse(message, 0, message.length);
     this.answerRange(call, this.rangeRequest);
-  }
+  };
 
   private answerRange(call: ServerCall, request: RangeRequest): void {
     const { store, header, nowMs } = this.member.parts;
     const { body, bigReads } = this;
     const isKey = request.rangeEndStart === request.rangeEndEnd;
-    const isPage = request.limit > 0 && request.limit <= this.readLimits.slice.keys;
+    const isPage = request.limit > 0 && request.limit <= bigReads.limits.slice.keys;
     if (!isKey && bigReads.mustWait(call, isPage)) {
       const kept = ownRange(request);
       bigReads.wait(call, () => this.answerRange(call, kept));
@@ -99,7 +96,7 @@ class KvService {
     }
     const startMs = nowMs();
     body.release(applyBodyBytesKept);
-    const read = store.rangeSliced(request, body, this.readLimits.slice);
+    const read = store.rangeSliced(request, body, bigReads.limits.slice);
     if (read instanceof RangeRead) {
       bigReads.begin(call, read, body, (error, bytes) => {
         this.noteRange(startMs, read.request, error, read.answered, bytes, read.headerRevision);
@@ -169,14 +166,14 @@ class KvService {
     if (error !== null) failWith(call, error);
     else if (!isReadOnly(request)) this.propose(call, RequestField.txn, message, start, end);
     else if (isSerializable(request) || this.member.canReadNow) this.answerTxn(call, request);
-    else this.member.read(new TxnWaiter(this, call, keepRequest(call, message, start, end)));
+    else this.member.read(new ReadLater(this.txnFrom, call, keepRequest(call, message, start, end)));
   }
 
-  txnFrom(call: ServerCall, message: Buffer): void {
+  private readonly txnFrom = (call: ServerCall, message: Buffer): void => {
     const request = new TxnRequest();
     request.parse(message, 0, message.length);
     this.answerTxn(call, request);
-  }
+  };
 
   private answerTxn(call: ServerCall, request: TxnRequest): void {
     const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
@@ -226,34 +223,18 @@ function keepRequest(call: ServerCall, message: Buffer, start: number, end: numb
   return kept;
 }
 
-class RangeWaiter implements ReadWaiter {
-  private readonly service: KvService;
+/** A read that waits until what it may see is applied. */
+class ReadLater implements ReadWaiter {
+  private readonly answer: (call: ServerCall, message: Buffer) => void;
   private readonly call: ServerCall;
   private readonly message: Buffer;
-  constructor(service: KvService, call: ServerCall, message: Buffer) {
-    this.service = service;
+  constructor(answer: (call: ServerCall, message: Buffer) => void, call: ServerCall, message: Buffer) {
+    this.answer = answer;
     this.call = call;
     this.message = message;
   }
   ready(): void {
-    if (!this.call.ended) this.service.rangeFrom(this.call, this.message);
-  }
-  failed(error: EtcdError): void {
-    failWith(this.call, error);
-  }
-}
-
-class TxnWaiter implements ReadWaiter {
-  private readonly service: KvService;
-  private readonly call: ServerCall;
-  private readonly message: Buffer;
-  constructor(service: KvService, call: ServerCall, message: Buffer) {
-    this.service = service;
-    this.call = call;
-    this.message = message;
-  }
-  ready(): void {
-    if (!this.call.ended) this.service.txnFrom(this.call, this.message);
+    if (!this.call.ended) this.answer(this.call, this.message);
   }
   failed(error: EtcdError): void {
     failWith(this.call, error);

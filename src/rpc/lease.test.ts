@@ -13,9 +13,11 @@ import {
 } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode } from '../proto/message.ts';
-import { encodeTxn } from '../testing/kv-messages.ts';
+import { bigReadsOf } from '../testing/big-reads-of-member.ts';
+import { encodeTxn, RangeMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
+import { registerKv } from './kv.ts';
 import { registerLease } from './lease.ts';
 
 async function txn(fixture: MemberFixture, keys: readonly string[], lease: bigint): Promise<void> {
@@ -33,7 +35,7 @@ test('keys of a lease and all leases, few or more than a slice takes', async () 
   const fixture = new MemberFixture();
   const member = await fixture.start();
   const router = new Router();
-  registerLease(router, member);
+  registerLease(router, member, bigReadsOf(member));
   const ask = (method: string, message: Buffer): RecordedCall =>
     new RecordedCall(router, `/etcdserverpb.Lease/${method}`).deliver(message);
   const many = 2 * readSlice.countKeys + 10;
@@ -68,6 +70,26 @@ test('keys of a lease and all leases, few or more than a slice takes', async () 
   const { leases } = decode(LeaseLeasesResponse, call.sent[0]!)!;
   const ids = leases.map(({ id }) => Number(id)).sort((a, b) => a - b);
   assert.deepEqual(ids, [100, 103, 100 + many, ...Array.from({ length: many }, (_, i) => 10_000 + i)]);
+  await fixture.stop();
+  fixture.remove();
+});
+
+test('lists of leases wait for ranges of the same connection: their bounds are one', async () => {
+  const fixture = new MemberFixture();
+  const member = await fixture.start();
+  const router = new Router();
+  const bigReads = bigReadsOf(member, { connectionReadsMax: 1 });
+  const afterCompaction = (): void => assert.fail();
+  registerKv(router, member, { bigReads, txnOpsMax: 128, requestBytesMax: 1 << 20, afterCompaction });
+  registerLease(router, member, bigReads);
+  const names = Array.from({ length: 2 * readSlice.keys }, (_, i) => `k${i}`);
+  await txn(fixture, names, 0n);
+  const range = new RecordedCall(router, '/etcdserverpb.KV/Range');
+  range.deliver(encode(RangeMessage, { key: Buffer.from('k'), rangeEnd: Buffer.from('l') }));
+  const leases = new RecordedCall(router, '/etcdserverpb.Lease/LeaseLeases').deliver(Buffer.alloc(0));
+  assert.deepEqual([range.ended, leases.ended, bigReads.load.waiting], [false, false, 1]);
+  await Promise.all([range.finished(), leases.finished()]);
+  assert.deepEqual([range.status?.code, leases.status?.code], [0, 0]);
   await fixture.stop();
   fixture.remove();
 });

@@ -4,7 +4,6 @@ import { LEASE_COST_BYTES } from '../apply/quota.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
-import { bigReadLimits } from '../limits.ts';
 import {
   LeaseCheckpointRequest,
   LeaseGrantRequest,
@@ -20,16 +19,15 @@ import { decode, encode, type Message } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
 import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
-import { BigReads } from './big-reads.ts';
+import type { BigReads } from './big-reads.ts';
 import { ListRead } from './list-read.ts';
 
 const SERVICE = 'etcdserverpb.Lease';
 
-export function registerLease(router: Router, member: Member): void {
+export function registerLease(router: Router, member: Member, lists: BigReads): void {
   router.unary(SERVICE, 'LeaseGrant', (call, message, start, end) => grant(member, call, message, start, end));
   router.unary(SERVICE, 'LeaseRevoke', (call, message, start, end) => revoke(member, call, message, start, end));
   router.stream(SERVICE, 'LeaseKeepAlive', 'bidi', new KeepAliveHandler(member));
-  const lists = new BigReads(bigReadLimits, member.parts.header, setImmediate);
   router.unary(SERVICE, 'LeaseTimeToLive', (call, message, start, end) =>
     timeToLive(member, lists, call, message, start, end),
   );
@@ -38,8 +36,8 @@ export function registerLease(router: Router, member: Member): void {
     const list = (): void => {
       const { lessor, store } = member.parts;
       const leases = lessor.sorted().map(({ id }) => id);
-      const read = new ListRead(store.currentRevision, leases, writeLease, bigReadLimits.slice);
-      answerList(member, lists, call, read, new ByteWriter(4096, bigReadLimits.answerBytesMax));
+      const read = new ListRead(store.currentRevision, leases, writeLease, lists.limits.slice);
+      answerList(member, lists, call, read, new ByteWriter(4096, lists.limits.answerBytesMax));
     };
     if (lists.mustWait(call, false)) lists.wait(call, list);
     else list();
@@ -125,11 +123,11 @@ function answerTimeToLive(
   }
   const ttl = BigInt(lessor.remainingSecondsOf(lease));
   const front = encode(TimeToLiveFront, { id, ttl, grantedTtl: BigInt(lease.ttlSeconds) });
-  const body = new ByteWriter(4096, bigReadLimits.answerBytesMax);
+  const body = new ByteWriter(4096, lists.limits.answerBytesMax);
   body.copy(front, 0, front.length);
   // In no order, as etcd's.
   const attached = keys ? [...lease.keys] : [];
-  const read = new ListRead(store.currentRevision, attached, writeKey, bigReadLimits.slice);
+  const read = new ListRead(store.currentRevision, attached, writeKey, lists.limits.slice);
   answerList(member, lists, call, read, body);
 }
 

@@ -17,6 +17,7 @@ import {
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
+import { bigReadsOf } from '../testing/big-reads-of-member.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
 import { registerCluster } from './cluster.ts';
@@ -34,7 +35,7 @@ async function setUp(start: boolean): Promise<void> {
   router = new Router();
   registerHealth(router, member);
   registerCluster(router, member);
-  registerLease(router, member);
+  registerLease(router, member, bigReadsOf(member));
 }
 
 const ask = (path: string, message: Buffer): Promise<RecordedCall> =>
