@@ -8,10 +8,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { freePort } from '../src/testing/free-port.ts';
 
 const bin: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
 const serverFlags: readonly string[] = [
@@ -203,7 +203,7 @@ function durationMs(text: string): number {
   return Math.round(ms);
 }
 
-const tailRates = { quiet: { put: 500, get: 500 }, busy: { put: 8000, get: 4000 } } as const;
+const tailRates = { quiet: { put: 500, get: 500 }, busy: { put: 4000, get: 2000 } } as const;
 
 /** Latencies at the same rate on both servers, counted from when a request was due. Each phase loads for the duration. */
 async function tails(_server: Server, running: Running, options: Options): Promise<Measurement> {
@@ -291,16 +291,6 @@ function memory(pid: number): Record<string, number> {
     if (name !== undefined) found[name] = Math.round(Number(kib) / 1024);
   }
   return found;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }
 
 async function start(server: Server, directory: string, port: number, logLevel = 'warn'): Promise<Running> {
