@@ -29,3 +29,9 @@ export class FatalError extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** For what is read from the database: what nobody can have written there is damage of the file, not a bug. */
+export function assertSound(condition: unknown, what: string): asserts condition {
+  if (condition) return;
+  throw new FatalError(ExitCode.backendCorrupt, `the database is damaged: ${what}; restore it from a snapshot`);
+}
