@@ -4,22 +4,24 @@
 // durable (src/wal): what is acknowledged lies there until `durableIndex` has passed it.
 //
 //   apply ──▶ row log ─────▶ flusher ─▶ key, garbage, buckets, meta   every --backend-batch-interval or -limit
-//         └─▶ index delta ─▶ flusher ─▶ live, dead, hist, ...         every 150,000 changes, or when idle, or to compact
+//         └─▶ index delta ─▶ flusher ─▶ live, dead, hist, ...         every 100,000 changes, or when idle, or to compact
 //   read  ──▶ row log / delta, then tables
 //
 // One apply is: any of appendRow, bucketPut, bucketDelete, compact, then endApply(index, term). It is flushed whole.
 
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { FatalError } from '../base/fatal.ts';
+import { assertSound, FatalError } from '../base/fatal.ts';
 import type { Timer } from '../io/clock.ts';
 import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
 import type { EntryVisitor, ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
 import { type BackendLimits, indexLimits } from '../limits.ts';
+import { KeyValueView } from '../proto/mvccpb.ts';
 import {
   type BucketName,
   encodeRevisionKey,
   MetaKey,
+  REVISION_KEY_BYTES,
   revisionMain,
   revisionSub,
   TOMBSTONE_KEY_BYTES,
@@ -37,6 +39,7 @@ import {
 import { DatabaseSizes } from './database-sizes.ts';
 import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
+import { type FlushDone, FlushWaiters } from './flush-waiters.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
 import { Jobs } from './jobs.ts';
@@ -74,6 +77,7 @@ export class Backend {
   private readonly rowAhead: RowAhead;
   private readonly stateTable: ReadTable;
   private readonly rowKey = Buffer.alloc(18);
+  private readonly rowView: KeyValueView = new KeyValueView();
   private readonly rowKey17: Buffer;
   private index_ = 0;
   private term_ = 0;
@@ -96,7 +100,7 @@ export class Backend {
   /** Changes of the frozen delta that are not merged yet. */
   private frozenLeft = 0;
   private readonly roomWaiters: (() => void)[] = [];
-  private readonly flushWaiters: { readonly position: number; readonly done: (error: Error | null) => void }[] = [];
+  private readonly flushWaiters: FlushWaiters = new FlushWaiters();
   private readonly jobs: Jobs = new Jobs((job) => this.port.post({ kind: 'job', job }));
   private failure: FatalError | null = null;
   private closing: (() => void) | null = null;
@@ -267,9 +271,15 @@ export class Backend {
    * until the next read. False: there is no such row. Hot. */
   readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean {
     if (ordinal >= 0 && this.rows.read(main, sub, ordinal, out)) return true;
-    if (this.rowAhead.take(main, sub, out)) return true;
-    writeRevisionKey(this.rowKey, 0, main, sub, false);
-    return this.keyTable.find(this.rowKey17, out) || this.rows.find(main, sub, out);
+    if (!this.rowAhead.take(main, sub, out)) {
+      writeRevisionKey(this.rowKey, 0, main, sub, false);
+      if (!this.keyTable.find(this.rowKey17, out)) return this.rows.find(main, sub, out);
+    }
+    // It goes to clients as it is: a damaged one shall not.
+    const { rowView } = this;
+    const isRow = rowView.parse(out.buffer, out.start, out.end) && rowView.modRevision === main;
+    assertSound(isRow, `row ${main} is not its KeyValue`);
+    return true;
   }
 
   /** All rows with fromMain <= main <= toMain in revision order. Those from tables are valid only inside of `visit`. */
@@ -285,6 +295,7 @@ export class Backend {
   private scanTable(fromMain: number, toMain: number, visit: RowVisitor): boolean {
     let goOn = true;
     const visitEntry: EntryVisitor = (key, keyStart, keyEnd, value, start, end) => {
+      assertSound(keyEnd - keyStart >= REVISION_KEY_BYTES, 'a row without a revision');
       const isTombstone = keyEnd - keyStart === TOMBSTONE_KEY_BYTES;
       goOn = visit(revisionMain(key, keyStart), revisionSub(key, keyStart), isTombstone, value, start, end);
       return goOn;
@@ -305,17 +316,12 @@ export class Backend {
   // --- flushing ---
 
   /** Answers when everything applied before the call is durable in the tables. At once when it is already. */
-  flush(done: (error: Error | null) => void): void {
-    if (this.failure !== null) {
+  flush(done: FlushDone): void {
+    if (this.failure !== null || this.rows.position <= this.flushedPosition) {
       done(this.failure);
       return;
     }
-    const position = this.rows.position;
-    if (position <= this.flushedPosition) {
-      done(null);
-      return;
-    }
-    this.flushWaiters.push({ position, done });
+    this.flushWaiters.add(this.rows.position, done);
     this.postFlush();
   }
 
@@ -326,8 +332,9 @@ export class Backend {
 
   /** The flusher is behind its bounds: whoever applies waits, by whenRoom(), until it has caught up. */
   isOverloaded(): boolean {
-    if (this.rows.backlogBytes > this.limits.backlogBytesMax) return true;
-    return this.index.activeEntries + this.frozenLeft > this.limits.indexLagEntriesMax;
+    const { rows, limits } = this;
+    if (rows.backlogBytes > limits.backlogBytesMax || rows.backlogRows > limits.backlogRowsMax) return true;
+    return this.index.activeEntries + this.frozenLeft > limits.indexLagEntriesMax;
   }
 
   /** Calls back once, when isOverloaded() has become false. Not when the engine fails or is closed. */
@@ -428,9 +435,7 @@ export class Backend {
       this.durableIndex = message.index;
       this.onDurable?.(message.index);
     }
-    while (this.flushWaiters.length > 0 && this.flushWaiters[0]!.position <= message.position) {
-      this.flushWaiters.shift()!.done(null);
-    }
+    this.flushWaiters.flushed(message.position);
     if (this.roomWaiters.length > 0 && !this.isOverloaded()) for (const done of this.roomWaiters.splice(0)) done();
     this.continueClose();
   }
@@ -438,7 +443,7 @@ export class Backend {
   private fail(error: FatalError): void {
     if (this.failure !== null) return;
     this.failure = error;
-    for (const waiter of this.flushWaiters.splice(0)) waiter.done(error);
+    this.flushWaiters.failed(error);
     this.options.onFatal(error);
     if (this.closing !== null) this.endClose();
   }
@@ -548,16 +553,7 @@ export class Backend {
   /** Flushes everything, then lets go of the files. Jobs that have not ended are dropped: compactions resume at the next
    * start, hashes are never answered. */
   close(done: () => void): void {
-    assert(this.closing === null, 'backend closed twice');
-    assert(!this.applying, 'backend closed inside of an apply');
-    if (this.timer !== null) this.options.clock.clearTimer(this.timer);
-    this.timer = null;
-    this.closing = done;
-    this.jobs.gate.close();
-    if (this.failure !== null) {
-      this.endClose();
-      return;
-    }
+    if (this.beginClose(done)) return;
     this.postFlush();
     // A small merge saves the next start its scan; a large one would keep the process from its end longer than that.
     const small = this.index.activeEntries <= this.limits.mergeSliceKeys && this.mergesBegun === this.mergesDone;
@@ -568,13 +564,20 @@ export class Backend {
 
   /** Lets go of the files without writing anything that can wait: for a start that is refused. */
   abandon(done: () => void): void {
-    assert(this.closing === null && this.rows.position === 0, 'backend abandoned after it was used');
+    assert(this.rows.position === 0, 'backend abandoned after it was used');
+    if (!this.beginClose(done)) this.continueClose();
+  }
+
+  /** True when it is closed: after a failure there is nothing to wait for. */
+  private beginClose(done: () => void): boolean {
+    assert(this.closing === null, 'backend closed twice');
+    assert(!this.applying, 'backend closed inside of an apply');
     if (this.timer !== null) this.options.clock.clearTimer(this.timer);
     this.timer = null;
     this.closing = done;
     this.jobs.gate.close();
     if (this.failure !== null) this.endClose();
-    else this.continueClose();
+    return this.failure !== null;
   }
 
   private endClose(): void {

@@ -2,15 +2,17 @@
 // file catches up, and only the last of it holds commits until every thread has moved. A crash at any step leaves one whole
 // database under the old name.
 //
-//   copying   all tables of one commit, in slices (tables-copy.ts); other jobs wait                   commits, merges go on
-//   rows      rows and their garbage past the copy's last, in slices                                  commits, merges go on
+//   key       rows and their garbage of one commit, in slices (tables-copy.ts)                        commits, merges go on
+//   live      the index of a later commit, the same way                                               commits, merges go on
+//   rows      rows and garbage past the copy's last, in slices                                        commits, merges go on
 //   index     the index of those rows (index-catch-up.ts), up to where the old file's stands          commits, merges go on
 //             ... rows and index again, each round having less, until a last one in which no new merge begins
 //   moving    the rest of the rows, small buckets and the engine's numbers whole, one commit          commits are held
 //             rename over the old file, sync the folder
 //   swapping  core and flusher open the new file and close the old one                                commits are held
 //
-// Merges go on meanwhile since all that is not merged is memory, and a scan at the next start: a copy of a large file takes minutes.
+// To follow the index costs five times as much a change as to follow the rows, so it is copied last. Merges go on meanwhile, since
+// all that is not merged is memory, and a scan at the next start: a copy of a large file takes minutes.
 // Compactions are jobs and wait. etcd's Defragment stops the member instead; its failpoints are at the same stages.
 
 import { assert } from '../base/assert.ts';
@@ -19,27 +21,31 @@ import { LmdbEnvironment, type PinnedView, removeLmdb } from '../io/lmdb.ts';
 import type { ReadTable } from '../io/table.ts';
 import { defragSpareBytes } from '../limits.ts';
 import { BUCKET_NAMES } from '../snapshot/schema.ts';
-import { readEngineState, TABLE_NAMES } from './engine-state.ts';
+import { TABLE_NAMES } from './engine-state.ts';
 import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { IndexCatchUp } from './index-catch-up.ts';
+import { indexTableNames } from './index-tables.ts';
 import { TablesCopy } from './tables-copy.ts';
 
 export function defragPath(path: string): string {
   return `${path}.defrag`;
 }
 
-type State = 'begin' | 'copying' | 'rows' | 'index' | 'moving' | 'swapping';
+type State = 'begin' | 'key' | 'live' | 'rows' | 'index' | 'moving' | 'swapping';
 
 /** Tables that only grow at their end while a defragmentation runs. */
 const GROWING = ['key', 'garbage'] as const;
 /** Tables that are copied whole at the end: small ones, and the engine's own numbers. */
 const SMALL: readonly string[] = [...BUCKET_NAMES.filter((name) => name !== 'key'), 'keelson'];
+const INDEX: readonly string[] = indexTableNames.filter((name) => name !== 'keelson');
 /** Those that must have as many entries in the copy at the end. How old revisions are divided into `hist` may differ. */
 const COMPARED: readonly string[] = [...GROWING, ...SMALL, 'live', 'dead', 'leased'];
 
 export class DefragJob implements RunningJob {
   readonly hash = 0;
   readonly mustEnd = true;
+  /** What comes while the file is copied must be copied too, in less time than it took to come. */
+  readonly hurries = true;
   error = '';
   holdsCommits = false;
   private readonly flusher: Flusher;
@@ -60,11 +66,6 @@ export class DefragJob implements RunningJob {
     this.flusher = flusher;
     this.old = environment;
     this.path = defragPath(environment.path);
-  }
-
-  /** While the file was copied much may have come; to catch up with it must take less time than it took to come. */
-  get hurries(): boolean {
-    return this.state === 'rows' || this.state === 'index';
   }
 
   step(): JobStep {
@@ -89,7 +90,10 @@ export class DefragJob implements RunningJob {
       case 'begin':
         this.begin();
         return;
-      case 'copying':
+      case 'key':
+        if (this.tables!.step()) this.beginIndex();
+        return;
+      case 'live':
         if (this.tables!.step()) this.endCopy();
         return;
       case 'rows':
@@ -109,10 +113,21 @@ export class DefragJob implements RunningJob {
     this.checkSpace();
     this.copy = new LmdbEnvironment({ path: this.path, noSync: this.old.noSync });
     for (const name of TABLE_NAMES) this.copy.table(name);
-    this.view = this.old.pin();
+    this.beginCopy(GROWING);
+    this.state = 'key';
+  }
+
+  private beginIndex(): void {
+    this.beginCopy(INDEX);
+    this.index = new IndexCatchUp(this.copyOf(), this.flusher.state.indexedRevision, this.flusher.limits);
+    this.state = 'live';
+  }
+
+  private beginCopy(names: readonly string[]): void {
     const { limits, options } = this.flusher;
-    this.tables = new TablesCopy(this.view, this.copy, TABLE_NAMES, limits, options.now);
-    this.state = 'copying';
+    this.view?.close();
+    this.view = this.old.pin();
+    this.tables = new TablesCopy(this.view, this.copyOf(), names, limits, options.now);
   }
 
   /** The copy is at most as large as what is in use; a disk that it fills would end the server. */
@@ -126,10 +141,6 @@ export class DefragJob implements RunningJob {
   private endCopy(): void {
     this.view?.close();
     this.view = null;
-    const copy = this.copyOf();
-    copy.refresh();
-    const indexed = readEngineState(copy.table('keelson'))?.indexedRevision ?? 0;
-    this.index = new IndexCatchUp(copy, indexed, this.flusher.limits);
     this.state = 'rows';
   }
 

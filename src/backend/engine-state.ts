@@ -10,7 +10,7 @@
 // And the names of all tables.
 
 import { assert } from '../base/assert.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadTable, WriteTable } from '../io/table.ts';
 import { BUCKET_NAMES } from '../snapshot/schema.ts';
 import { indexTableNames } from './index-tables.ts';
@@ -35,7 +35,9 @@ function writeNumber(out: Buffer, value: number, offset: number): void {
 }
 
 function readNumber(bytes: Buffer, offset: number): number {
-  return bytes.readUInt32BE(offset) * TWO_32 + bytes.readUInt32BE(offset + 4);
+  const value = bytes.readUInt32BE(offset) * TWO_32 + bytes.readUInt32BE(offset + 4);
+  assertSound(Number.isSafeInteger(value), 'a number of its engine is out of range');
+  return value;
 }
 
 export function writeEngineState(table: WriteTable, state: EngineState): void {

@@ -25,7 +25,7 @@ class FlusherWorker {
   constructor() {
     const data = this.host.data as FlusherWorkerData;
     if (data.failpoints !== null) armFailpoints(processFailpointControl, data.failpoints);
-    const environment = new LmdbEnvironment({ path: data.path, noSync: data.noSync, trusted: true });
+    const environment = new LmdbEnvironment({ path: data.path, noSync: data.noSync, trusted: true, mapped: true });
     this.flusher = new Flusher({
       environment,
       pin: () => environment.pin(),

@@ -59,7 +59,7 @@ export interface RunningJob {
   readonly error: string;
   /** Nothing else may be committed meanwhile. */
   readonly holdsCommits: boolean;
-  /** It races with what is written, and must win: it gets twice the time. */
+  /** It races with what is written, and must win: it gets three times the time of commits. */
   readonly hurries?: boolean;
   /** Cannot be dropped at the end of the process: it notices `closing` and ends soon. */
   readonly mustEnd: boolean;
@@ -373,8 +373,8 @@ export class Flusher {
    * garbage grows with the load, and so the disk. */
   private stepJobs(commitMs: number): boolean {
     const hurries = this.job?.run.hurries === true;
-    const share = hurries ? 2 : this.isLagging ? 0.5 : 1;
-    const stepMs = hurries ? 2 * this.limits.jobStepMs : this.limits.jobStepMs;
+    const share = hurries ? 3 : this.isLagging ? 0.5 : 1;
+    const stepMs = hurries ? 3 * this.limits.jobStepMs : this.limits.jobStepMs;
     const credit = commitMs === 0 ? 0 : Math.min(stepMs, this.jobCreditMs + commitMs * share);
     this.jobCreditMs = credit;
     if (credit < 0) return false;

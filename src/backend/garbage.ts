@@ -14,6 +14,7 @@
 // A block of which some rows remain keeps its key, a lower bound of what is in it.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { WriteTable } from '../io/table.ts';
 import { backendLimits } from '../limits.ts';
 
@@ -68,6 +69,7 @@ export class GarbageWriter {
 }
 
 export function garbageKeyMain(key: Buffer): number {
+  assertSound(key.length === KEY_BYTES, 'a block of garbage without a revision');
   return readMain(key, 0);
 }
 
@@ -79,6 +81,7 @@ export class GarbageEntry {
   tombstone = false;
 
   read(value: Buffer, offset: number): void {
+    assertSound(offset + GARBAGE_ENTRY_BYTES <= value.length, 'a block of garbage is cut');
     this.atMain = readMain(value, offset);
     this.main = readMain(value, offset + 8);
     this.sub = value.readUInt32BE(offset + 16);

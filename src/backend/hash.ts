@@ -9,9 +9,17 @@
 // A keyspace beyond limits.rowHashesMax is read each time instead.
 
 import { crc32c } from '../base/crc32c.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
-import { BUCKET_NAMES, encodeRevisionKey, MetaKey, revisionMain, revisionSub } from '../snapshot/schema.ts';
+import {
+  BUCKET_NAMES,
+  encodeRevisionKey,
+  isRevisionKey,
+  MetaKey,
+  revisionMain,
+  revisionSub,
+} from '../snapshot/schema.ts';
 import type { Flusher, JobStep, RunningJob } from './flusher.ts';
 import { GARBAGE_ENTRY_BYTES, GarbageEntry, garbageKeyMain } from './garbage.ts';
 import type { JobKind } from './messages.ts';
@@ -156,6 +164,7 @@ export class RowHash {
     const slice = new Slice(this.flusher);
     let last: Buffer | undefined;
     this.flusher.environment.table('key').scan(this.from, end, (key, value) => {
+      assertSound(isRevisionKey(key), 'a row without a revision');
       take(revisionMain(key), revisionSub(key), key, value);
       if (slice.takes(value.length)) return true;
       last = Buffer.concat([key, ZERO]);

@@ -5,8 +5,7 @@
 // A block begins at its separator, a table key (of a short key: those of long keys may be renumbered), and ends at the next
 // one; the first begins at 00, which is below every table key. The sum of all counts is the number of entries of `live`.
 
-import { assert } from '../base/assert.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { WriteTable } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { EntryFlag } from './index-entry.ts';
@@ -46,6 +45,7 @@ export class BlockCounts {
 
   private readBlocks(from: Buffer | undefined, to: Buffer | undefined, separators: Buffer[], counts: number[]): void {
     this.tables.counts.scan(from, to, (key, value) => {
+      assertSound(value.length === 4, 'a count of live keys is cut');
       separators.push(Buffer.from(key));
       counts.push(value.readUInt32BE(0));
       return true;
@@ -149,7 +149,7 @@ export class CountWriter {
   }
 
   private put(separator: Buffer, count: number): void {
-    assert(count >= 0, 'count of live keys below zero');
+    assertSound(count >= 0, 'a count of live keys below zero');
     this.value.writeUInt32BE(count, 0);
     this.counts.put(separator, this.value);
   }
@@ -159,7 +159,7 @@ export class CountWriter {
     if (this.start.equals(firstSeparator)) return false;
     this.findBefore(this.start);
     const previous = this.foundKey;
-    assert(previous !== null, 'counts without a first block');
+    assertSound(previous !== null, 'counts of live keys without a first block');
     if (this.foundCount + this.count > this.blockKeys) return false;
     this.counts.remove(this.start);
     this.put(previous, this.foundCount + this.count);
@@ -171,6 +171,7 @@ export class CountWriter {
     this.foundKey = null;
     this.foundCount = 0;
     const visit = (key: Buffer, value: Buffer): boolean => {
+      assertSound(value.length === 4, 'a count of live keys is cut');
       this.foundKey = Buffer.from(key);
       this.foundCount = value.readUInt32BE(0);
       return false;

@@ -37,6 +37,7 @@
 // length of the last key that it reached, 4, that key. Changes up to that revision of keys up to that key are in the tables.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 
 export const EntryFlag = { long: 1, lease: 2, hist: 4, tombstone: 8 } as const;
 export const HistlogKind = { chunk: 0, dead: 1 } as const;
@@ -46,6 +47,9 @@ const ITEM_SUB = 2;
 const ITEM_SCALE = 4;
 /** Differences are scaled by 4 and must stay exact in a double. */
 const MAIN_MAX = 2 ** 50;
+/** A varint that reaches this is no number of ours. */
+const NUMBER_SCALE_MAX = 2 ** 56;
+const TWO_32 = 4294967296;
 
 export const HIST_KEY_BYTES = 12;
 export const HISTLOG_KEY_BYTES = 13;
@@ -113,7 +117,7 @@ export class ByteReader {
     let value = byte & 0x7f;
     let scale = 128;
     while (byte >= 0x80) {
-      assert(this.at < this.end, 'index entry is cut');
+      assertSound(this.at < this.end && scale < NUMBER_SCALE_MAX, 'an entry of the key index is cut');
       byte = buffer[this.at++]!;
       value += (byte & 0x7f) * scale;
       scale *= 128;
@@ -135,6 +139,7 @@ export class ItemReader extends ByteReader {
     this.main -= (item - flags) / ITEM_SCALE;
     this.sub = (flags & ITEM_SUB) === 0 ? 0 : this.varint();
     this.tombstone = (flags & ITEM_TOMBSTONE) !== 0;
+    assertSound(this.main > 0, 'an entry of the key index is cut');
     return true;
   }
 
@@ -166,7 +171,7 @@ export class EntryReader extends ItemReader {
   readNewest(value: Buffer, start: number, end: number): number {
     this.buffer = value;
     this.end = end;
-    assert(end - start >= 3, 'index entry is cut');
+    assertSound(end - start >= 3, 'an entry of the key index is cut');
     const flags = value[start]!;
     this.at = start + 1;
     this.long = (flags & EntryFlag.long) !== 0;
@@ -194,7 +199,8 @@ export class EntryReader extends ItemReader {
       this.histMain = this.varint();
       this.histSub = this.varint();
     }
-    assert(this.at <= this.end, 'index entry is cut');
+    const isWhole = this.at <= this.end && this.main > 0 && this.createMain >= 0 && this.histSub < TWO_32;
+    assertSound(isWhole, 'an entry of the key index is cut');
   }
 
   private readKey(): void {
@@ -202,10 +208,11 @@ export class EntryReader extends ItemReader {
     this.keyStart = this.at;
     this.keyEnd = this.at + length;
     this.at = this.keyEnd;
-    assert(this.at < this.end, 'index entry is cut');
+    assertSound(this.at < this.end, 'an entry of the key index is cut');
   }
 
   private readLease(): void {
+    assertSound(this.at + 8 <= this.end, 'an entry of the key index is cut');
     this.leaseHi = this.buffer.readUInt32BE(this.at);
     this.leaseLo = this.buffer.readUInt32BE(this.at + 4);
     this.at += 8;
@@ -228,6 +235,9 @@ export class ChunkReader extends ItemReader {
     this.olderMain = linked ? this.varint() : 0;
     this.olderSub = linked ? this.varint() : 0;
     this.main = this.varint();
+    // Its items, and the chunks behind it, are older and older: so a walk along them ends.
+    const isWhole = this.at <= end && this.oldestMain <= this.main && this.olderMain <= this.oldestMain;
+    assertSound(isWhole && this.olderSub < TWO_32, 'a chunk of the key index is cut');
   }
 }
 

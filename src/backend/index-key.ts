@@ -11,6 +11,7 @@
 // compared, never unescaped.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import { indexLimits, lmdbKeyBytesMax } from '../limits.ts';
 
 export const ORDINAL_BYTES = 6;
@@ -134,7 +135,8 @@ export class KeyReader {
   /** tableKey[from, end) ends with the mark 00 00. Copies only when something is escaped. */
   read(tableKey: Buffer, from: number, end: number = tableKey.length): void {
     const last = end - END_MARK_BYTES;
-    assert(last >= from && tableKey[last] === 0 && tableKey[last + 1] === 0, 'table key without its end mark');
+    const isWhole = last >= from && tableKey[last] === 0 && tableKey[last + 1] === 0;
+    assertSound(isWhole, 'a key of the key index without its end mark');
     this.buffer = tableKey;
     this.start = from;
     this.end = last;
@@ -154,7 +156,7 @@ export class KeyReader {
       target[at++] = byte;
       if (byte !== 0) continue;
       i++;
-      assert(i < last && tableKey[i] === 0xff, 'table key with a broken escape');
+      assertSound(i < last && tableKey[i] === 0xff, 'a key of the key index with a broken escape');
     }
     this.buffer = target;
     this.start = 0;

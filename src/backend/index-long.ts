@@ -6,6 +6,7 @@
 // memory: a group is bounded by the quota only, and needs 2^24 inserts in a row at one place to come to it.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { ReadTable, WriteTable } from '../io/table.ts';
 import { ByteReader, EntryFlag } from './index-entry.ts';
 import { compareBytes, ORDINAL_BYTES, type TableKey } from './index-key.ts';
@@ -27,12 +28,13 @@ export class LongKeyFinder {
   private readonly reader: ByteReader = new ByteReader();
   private readonly visit = (tableKey: Buffer, value: Buffer): boolean => {
     this.probeOrdinal = tableKey.readUIntBE(tableKey.length - ORDINAL_BYTES, ORDINAL_BYTES);
-    assert((value[0]! & EntryFlag.long) !== 0, 'long key without its bytes');
+    assertSound(((value[0] ?? 0) & EntryFlag.long) !== 0, 'a long key without its bytes');
     this.reader.buffer = value;
     this.reader.at = 1;
     this.reader.end = value.length;
     const length = this.reader.varint();
     const at = this.reader.at;
+    assertSound(at + length <= value.length, 'a long key is cut');
     this.probeOrder = compareBytes(value, at, at + length, this.key, this.start, this.end);
     return false;
   };

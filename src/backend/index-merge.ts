@@ -12,6 +12,7 @@
 // A slice may come twice (a crash before indexedRev is committed): changes that an entry already holds are passed over.
 
 import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { CountWriter } from './index-count.ts';
 import type { FrozenDelta } from './index-delta.ts';
@@ -384,10 +385,10 @@ class SliceMerge {
     let key = this.setLeasedKey(hi, lo, slab, start, end);
     if (this.leasedKey.long) {
       this.finder.find(this.tables.leased, this.leasedKey, slab, start, end);
-      assert(this.finder.found, 'leased key is not in the table');
+      assertSound(this.finder.found, 'a key with a lease is not in the table of those');
       key = this.leasedKey.withOrdinal(this.finder.ordinal);
     }
     const removed = this.tables.leased.remove(key);
-    assert(removed, 'leased key is not in the table');
+    assertSound(removed, 'a key with a lease is not in the table of those');
   }
 }

@@ -1,7 +1,7 @@
 // The tables that hold the key index, and look-ups of one key in them as they stand in the reader's view. It knows no delta.
 // What their bytes mean: index-entry.ts.
 
-import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { ReadEnvironment, ReadTable, ValueRef, WriteEnvironment, WriteTable } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { clearNewest, type KeyState } from './index-delta.ts';
@@ -76,7 +76,7 @@ export interface MergeMark {
 
 export function readMergeMark(tables: IndexReadTables, out: MergeMark): void {
   const value = tables.keelson.get(mergeMarkKey);
-  assert(value === undefined || value.length === MERGE_MARK_BYTES, 'merge mark has another size');
+  assertSound(value === undefined || value.length === MERGE_MARK_BYTES, 'its merge mark has another size');
   out.position = value === undefined ? MERGE_FINISHED : value.readUInt32BE(0);
   out.mergeNumber = value === undefined ? 0 : value.readUInt32BE(4);
   out.newestMain = value === undefined ? 0 : readUint64(value, 8);
@@ -103,8 +103,9 @@ export function readMergedParts(tables: IndexReadTables): MergedPart[] {
   if (value === undefined) return parts;
   for (let at = 0; at < value.length; ) {
     const keyStart = at + MERGED_PART_HEAD_BYTES;
+    assertSound(keyStart <= value.length, 'its merged parts are cut');
     const keyEnd = keyStart + value.readUInt32BE(at + 8);
-    assert(keyEnd <= value.length, 'merged parts are cut');
+    assertSound(keyEnd <= value.length, 'its merged parts are cut');
     parts.push({ newestMain: readUint64(value, at), key: Buffer.from(value.subarray(keyStart, keyEnd)) });
     at = keyEnd;
   }
@@ -194,13 +195,15 @@ export class TableReader {
       chunk.read(value.buffer, value.start, value.end);
       if (chunk.oldestMain <= atRev) {
         const found = chunk.seek(atRev);
-        assert(found, 'chunk without its oldest change');
+        assertSound(found, 'a chunk of the key index without its oldest change');
         out.main = chunk.main;
         out.sub = chunk.sub;
         out.tombstone = chunk.tombstone;
         clearNewest(out);
         return true;
       }
+      const isOlder = chunk.olderMain < nextMain || chunk.olderSub < nextSub;
+      assertSound(isOlder, 'chunks of the key index in a ring');
       nextMain = chunk.olderMain;
       nextSub = chunk.olderSub;
     }

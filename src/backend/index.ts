@@ -15,7 +15,7 @@
 // revision; the environment is refreshed only between calls; the visitor of a scan calls nothing here.
 
 import { assert } from '../base/assert.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { BlockCounts } from './index-count.ts';
@@ -305,6 +305,7 @@ export class KeyIndex {
     const key = new KeyReader();
     const bytes = new ByteReader();
     this.tables.leased.scan(undefined, undefined, (tableKey, value) => {
+      assertSound(tableKey.length > LEASE_BYTES && value.length > 0, 'a key with a lease is cut');
       if ((value[0]! & EntryFlag.long) === 0) {
         key.read(tableKey, LEASE_BYTES);
       } else {
@@ -312,6 +313,7 @@ export class KeyIndex {
         bytes.at = 1;
         bytes.end = value.length;
         const length = bytes.varint();
+        assertSound(bytes.at + length <= value.length, 'a key with a lease is cut');
         key.set(value, bytes.at, bytes.at + length);
       }
       if (active.find(key.buffer, key.start, key.end) !== -1) return true;

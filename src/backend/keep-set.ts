@@ -1,7 +1,7 @@
 // Whether a compaction keeps anything at a revision: etcd hashes without its keep set when it is empty (snapshot/hashkv.ts), and the core
 // must say so, since the flusher does not know the keys. Both stop at the first: a count at an old revision may go through all.
 
-import { assert } from '../base/assert.ts';
+import { assertSound } from '../base/fatal.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import type { KeyIndex } from './index.ts';
 import type { RowVisitor } from './row-log.ts';
@@ -33,7 +33,7 @@ export function keepsKeyAt(index: KeyIndex, rows: Rows, revision: number): boole
   const deleted = new Set<string>();
   const view = new KeyValueView();
   rows.scanRows(revision, revision, (_main, _sub, tombstone, buffer, start, end) => {
-    assert(view.parse(buffer, start, end), 'a row is no KeyValue');
+    assertSound(view.parse(buffer, start, end), 'a row is no KeyValue');
     if (tombstone) deleted.add(buffer.toString('latin1', view.keyStart, view.keyEnd));
     return true;
   });

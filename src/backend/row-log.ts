@@ -114,6 +114,10 @@ export class RowLog {
     return this.position - this.droppedPosition;
   }
 
+  get backlogRows(): number {
+    return this.rowsAppended - this.rowsDropped;
+  }
+
   get firstSlab(): Slab {
     return this.live[0]!;
   }

@@ -72,7 +72,7 @@ class SnapshotWorker {
 
   constructor() {
     const data = this.host.data as SnapshotWorkerData;
-    this.environment = new LmdbEnvironment({ path: data.path, trusted: true });
+    this.environment = new LmdbEnvironment({ path: data.path, trusted: true, mapped: true });
     for (const name of BUCKET_NAMES) this.environment.table(name);
     this.view = this.environment.pin();
     const sources = BUCKET_NAMES.map((name) => new TableSource(name, this.view.table(name)));

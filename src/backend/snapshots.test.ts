@@ -155,7 +155,10 @@ function readersOf(path: string): number {
 
 test('LMDB has a reader for everybody at once, and again when they are gone', async () => {
   const backend = openBackend('readers');
-  for (let i = 0; i < 1000; i++) put(backend);
+  // More than the chunks that are on their way at once: a thread keeps its view until its last chunk is wanted.
+  for (let i = 0; i < 60; i++) {
+    applyTo(backend, { kind: 'txn', changes: [{ key: `large${i}`, value: 'v'.repeat(1_000_000) }] });
+  }
   let most = 0;
   for (let round = 0; round < 2; round++) {
     const stalled: SnapshotReader[] = [];
@@ -178,6 +181,7 @@ test('LMDB has a reader for everybody at once, and again when they are gone', as
       );
     }
     await Promise.all(begun);
+    most = Math.max(most, readersOf(backend.path));
     let pending = 3;
     backend.hash(() => pending--);
     backend.hashKv(backend.currentRevision, -1, () => pending--);

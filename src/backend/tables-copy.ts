@@ -28,9 +28,9 @@ export class TablesCopy {
     this.names = [...names];
   }
 
-  /** One synced commit of at most commitBytes, or of commitPartMs; true when all is copied. */
+  /** One synced commit of at most commitBytes, or of jobStepMs; true when all is copied. */
   step(): boolean {
-    const deadlineMs = this.now() + this.limits.commitPartMs;
+    const deadlineMs = this.now() + this.limits.jobStepMs;
     let room = this.limits.commitBytes;
     this.to.transaction(() => {
       while (this.names.length > 0 && room > 0 && this.now() < deadlineMs) room = this.copySome(room, deadlineMs);
