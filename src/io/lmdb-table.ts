@@ -4,6 +4,7 @@
 import { assert } from '../base/assert.ts';
 import { lmdbKeyBytesMax } from '../limits.ts';
 import type { LmdbEnvironment } from './lmdb.ts';
+import type { GuardedTable } from './lmdb-guard.ts';
 import { type NativeStore, type NativeTransaction, recordKey } from './lmdb-package.ts';
 import type { LmdbTree } from './lmdb-tree.ts';
 import type { EntryVisitor, ScanVisitor, ValueRef, ValueRefs, WalkAhead, WriteTable } from './table.ts';
@@ -22,6 +23,9 @@ export class LmdbTable implements WriteTable {
   private mapTree: LmdbTree | null | undefined;
   private treeView = -1;
   private readonly recordKey: Buffer;
+  private guarded: GuardedTable | null = null;
+  /** Of get(). */
+  private readonly ref: ValueRef = { buffer: FIRST_KEY, start: 0, end: 0 };
 
   constructor(environment: LmdbEnvironment, name: string, transaction: NativeTransaction | undefined) {
     this.environment = environment;
@@ -29,7 +33,6 @@ export class LmdbTable implements WriteTable {
     this.options = transaction === undefined ? undefined : { transaction };
     this.store = environment.store(name);
     this.recordKey = recordKey(name);
-    if (transaction !== undefined) this.mapTree = null;
   }
 
   rebind(): void {
@@ -41,8 +44,13 @@ export class LmdbTable implements WriteTable {
 
   /** The table in the memory map, in the thread's read view; null when it has to be read through the package. */
   private tree(): LmdbTree | null {
-    const { environment } = this;
-    if (this.mapTree === null || environment.writing) return null;
+    const { environment, options } = this;
+    if (this.mapTree === null) return null;
+    if (options !== undefined) {
+      if (this.mapTree === undefined) this.mapTree = environment.pinnedTree(this.name, this.recordKey, options);
+      return this.mapTree;
+    }
+    if (environment.writing) return null;
     // A view that ended is only begun again by this: pages of it may be written to since.
     this.store.ensureReadTxn();
     if (this.treeView === environment.viewNumber && this.mapTree !== undefined) return this.mapTree;
@@ -53,8 +61,20 @@ export class LmdbTable implements WriteTable {
     return this.mapTree;
   }
 
+  /** What has to be asked before LMDB's own code gets a key of a transaction; null: nothing. */
+  private guard(): GuardedTable | null {
+    const { guard } = this.environment;
+    if (guard === null) return null;
+    // Of another file, after a move: it has another guard, or none.
+    if (this.guarded?.guard !== guard) this.guarded = guard.table(this.name);
+    return this.guarded;
+  }
+
   get(key: Buffer): Buffer | undefined {
     assert(key.length > 0 && key.length <= lmdbKeyBytesMax, 'lmdb key length');
+    const tree = this.tree();
+    if (tree !== null) return tree.find(key, this.ref) ? bytesOf(this.ref) : undefined;
+    this.guard()?.reach(key);
     const bytes = this.store.getBinaryFast(key, this.options);
     if (bytes === undefined) return undefined;
     // The package's buffer is larger than its `length` says: everything but `length` would see the rest.
@@ -87,6 +107,22 @@ export class LmdbTable implements WriteTable {
   }
 
   scan(start: Buffer | undefined, end: Buffer | undefined, visit: ScanVisitor, reverse = false): void {
+    const tree = this.tree();
+    if (tree === null) {
+      this.scanNative(start, end, visit, reverse);
+      return;
+    }
+    const show: EntryVisitor = (key, keyStart, keyEnd, value, valueStart, valueEnd) =>
+      visit(key.subarray(keyStart, keyEnd), value.subarray(valueStart, valueEnd));
+    if (reverse) tree.walkBack(start, end, show);
+    else tree.walk(start, end, show);
+  }
+
+  /** Through the package, which copies. */
+  private scanNative(start: Buffer | undefined, end: Buffer | undefined, visit: ScanVisitor, reverse: boolean): void {
+    const guard = this.guard();
+    /** The key at which the guard must be asked again. */
+    let limit = guard?.reachWalk(reverse ? end : start, reverse) ?? null;
     const { frames } = this.environment;
     const frame = frames.enter();
     const iterator = this.store.getRange(this.rangeOptions(start, end, reverse)).iterate();
@@ -98,7 +134,11 @@ export class LmdbTable implements WriteTable {
           ended = true;
           return;
         }
-        if (!visit(frame.key.subarray(0, frame.keyLength), frame.value.subarray(0, frame.valueLength))) return;
+        const key = frame.key.subarray(0, frame.keyLength);
+        if (limit !== null && (reverse ? key.compare(limit) < 0 : key.compare(limit) >= 0)) {
+          limit = guard!.reachWalk(key, reverse);
+        }
+        if (!visit(key, frame.value.subarray(0, frame.valueLength))) return;
       }
     } finally {
       if (!ended) iterator.return();
@@ -131,15 +171,22 @@ export class LmdbTable implements WriteTable {
 
   count(start: Buffer | undefined, end: Buffer | undefined): number {
     if (start === undefined && end === undefined) return this.entryCount();
+    const tree = this.tree();
+    if (tree !== null) return tree.count(start, end);
+    this.guard()?.reachRange(start, end);
     return this.store.getKeysCount(this.rangeOptions(start, end, false));
   }
 
   entryCount(): number {
-    if (this.options !== undefined) return this.store.getKeysCount(this.rangeOptions(undefined, undefined, false));
+    if (this.options !== undefined) {
+      const tree = this.tree();
+      if (tree !== null) return tree.entryCount;
+      return this.store.getKeysCount(this.rangeOptions(undefined, undefined, false));
+    }
     this.store.ensureReadTxn();
     // The package builds an object for its answer: 2 us, on the path of every new key of the index.
     if (this.countedView !== this.environment.viewNumber) {
-      this.counted = this.store.db.stat().entryCount;
+      this.counted = this.environment.readNative(() => this.store.db.stat()).entryCount;
       this.countedView = this.environment.viewNumber;
     }
     return this.counted;
@@ -149,12 +196,14 @@ export class LmdbTable implements WriteTable {
     assert(this.environment.writing, 'lmdb put outside of a transaction');
     assert(key.length > 0 && key.length <= lmdbKeyBytesMax, 'lmdb key length');
     this.countedView = -1;
+    this.guard()?.reach(key);
     this.store.put(key, this.environment.stage(value));
   }
 
   remove(key: Buffer): boolean {
     assert(this.environment.writing, 'lmdb remove outside of a transaction');
     this.countedView = -1;
+    this.guard()?.reachWithNeighbours(key);
     return this.store.removeSync(key);
   }
 
@@ -164,4 +213,8 @@ export class LmdbTable implements WriteTable {
     this.countedView = -1;
     this.store.clearSync();
   }
+}
+
+function bytesOf({ buffer, start, end }: ValueRef): Buffer {
+  return buffer.subarray(start, end);
 }

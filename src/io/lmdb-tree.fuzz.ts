@@ -16,7 +16,7 @@ import { LmdbEnvironment } from './lmdb.ts';
 import type { PageMap, PageWindow } from './lmdb-map.ts';
 import { LmdbTree, TABLE_RECORD_BYTES } from './lmdb-tree.ts';
 import { type Random, SeededRandom } from './random.ts';
-import { type ValueRef, ValueRefs } from './table.ts';
+import { type EntryVisitor, type ValueRef, ValueRefs } from './table.ts';
 
 interface Sound {
   readonly content: Buffer;
@@ -177,6 +177,15 @@ export function fuzzTree(seed: number): number {
     );
     assert.ok(visited <= entryCount, 'a walk visits more than the table has');
     if (!isSound) seen++;
+    let back = 0;
+    const visitBack: EntryVisitor = (key, keyStart, keyEnd, buffer, valueStart, valueEnd) => {
+      isInside({ buffer: key, start: keyStart, end: keyEnd });
+      isInside({ buffer, start: valueStart, end: valueEnd });
+      return ++back <= entryCount;
+    };
+    if (!attempt(() => tree.walkBack(start, end, visitBack))) seen++;
+    assert.ok(back <= entryCount, 'a walk back visits more than the table has');
+    if (!attempt(() => assert.ok(tree.count(start, end) <= entryCount, 'more are counted than there are'))) seen++;
   }
   return seen;
 }

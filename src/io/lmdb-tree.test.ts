@@ -16,7 +16,7 @@ import { LmdbEnvironment } from './lmdb.ts';
 import type { LmdbTable } from './lmdb-table.ts';
 import { fuzzTree } from './lmdb-tree.fuzz.ts';
 import { type Random, SeededRandom } from './random.ts';
-import { type ValueRef, ValueRefs, type WalkAhead } from './table.ts';
+import { type ReadTable, type ValueRef, ValueRefs, type WalkAhead } from './table.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'keelson-tree-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -156,6 +156,36 @@ function checkWalk(table: LmdbTable, model: Model, random: Random): void {
   assert.deepEqual(found, expected);
 }
 
+/** scan() both ways and count(), which are walks in the map too; `table` may be one of a pinned view. */
+function checkScan(table: ReadTable, model: Model, random: Random): void {
+  const start = random.below(4) === 0 ? undefined : randomKey(random);
+  const end = random.below(4) === 0 ? undefined : randomKey(random);
+  const inside = ordered(model).filter((name) => {
+    const key = Buffer.from(name, 'latin1');
+    return (start === undefined || key.compare(start) >= 0) && (end === undefined || key.compare(end) < 0);
+  });
+  assert.equal(table.count(start, end), inside.length);
+  assert.equal(table.entryCount(), model.size);
+  for (const isBack of [false, true]) {
+    const limit = random.below(3) === 0 ? 1 + random.below(20) : Infinity;
+    const found: string[] = [];
+    table.scan(
+      start,
+      end,
+      (key, value) => {
+        assert.ok(value.equals(model.get(key.toString('latin1')) ?? Buffer.from('none')), 'scan() gave another value');
+        // A visitor may look up here, in another leaf.
+        const other = inside[random.below(inside.length)]!;
+        if (random.below(3) === 0) assert.ok(table.get(Buffer.from(other, 'latin1'))?.equals(model.get(other)!));
+        return found.push(key.toString('latin1')) < limit;
+      },
+      isBack,
+    );
+    const expected = isBack ? [...inside].reverse() : inside;
+    assert.deepEqual(found, expected.slice(0, limit));
+  }
+}
+
 function change(writer: LmdbEnvironment, model: Model, random: Random): void {
   const table = writer.table('t');
   writer.transaction(() => {
@@ -195,8 +225,18 @@ for (const [name, windows] of [
         for (let i = random.below(4); i > 0; i--) change(writer, model, random);
         checkFind(table, before, random);
         checkWalk(table, before, random);
+        checkScan(table, before, random);
         reader.refresh();
         for (let i = 0; i < 3; i++) checkWalk(table, model, random);
+        checkScan(table, model, random);
+        const pinned = reader.pin();
+        const then: Model = new Map(model);
+        for (let i = random.below(3); i > 0; i--) change(writer, model, random);
+        checkScan(pinned.table('t'), then, random);
+        reader.refresh();
+        checkScan(table, model, random);
+        checkScan(pinned.table('t'), then, random);
+        pinned.close();
       }
     } catch (error) {
       throw new Error(`seed ${seed}`, { cause: error });

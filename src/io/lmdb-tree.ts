@@ -52,7 +52,8 @@ export class LmdbTree {
   private readonly pageMask: number;
   private root = 0;
   private levels = 0;
-  private entryCount = 0;
+  /** As its record says. */
+  entryCount = 0;
   private newest = 0;
   /** The key of find(), so that a view of it is made once. */
   private readonly key: Buffer = Buffer.allocUnsafeSlow(lmdbKeyBytesMax);
@@ -199,6 +200,52 @@ export class LmdbTree {
     }
   }
 
+  /** As walk(), but descending. */
+  walkBack(start: Buffer | undefined, end: Buffer | undefined, visit: EntryVisitor): void {
+    if (this.levels === 0) return;
+    const { page } = this;
+    const value: ValueRef = { buffer: noBytes, start: 0, end: 0 };
+    const startView = start === undefined ? null : viewOf(start);
+    const endView = end === undefined ? null : viewOf(end);
+    const path = new Path();
+    this.enterLeaf(endView === null ? this.lastLeaf(path) : this.leafOf(endView, end!.length, path));
+    let at = endView === null ? page.count : page.search(0, endView, end!.length);
+    let left = this.entryCount;
+    for (;;) {
+      const leaf = page.number;
+      const stop = startView === null ? 0 : this.countBelow(startView, start!.length);
+      while (at-- > stop) {
+        if (left-- === 0) page.damaged(leaf, 'more entries than the table has');
+        const node = page.node(at);
+        const keyStart = node + NODE_HEAD_BYTES;
+        const keyEnd = keyStart + page.view.getUint16(node + 6, true);
+        this.refer(node, value);
+        if (!visit(page.buffer, keyStart, keyEnd, value.buffer, value.start, value.end)) return;
+        if (page.number !== leaf) this.enterLeaf(leaf);
+      }
+      if (stop > 0 || !this.previousLeaf(path)) return;
+      at = page.count;
+    }
+  }
+
+  /** Number of entries with start <= key < end: two searches, and a look at each leaf between. */
+  count(start: Buffer | undefined, end: Buffer | undefined): number {
+    if (this.levels === 0) return 0;
+    const { page } = this;
+    const startView = start === undefined ? null : viewOf(start);
+    const endView = end === undefined ? null : viewOf(end);
+    const path = new Path();
+    this.enterLeaf(this.leafOf(startView, start?.length ?? 0, path));
+    let sum = startView === null ? 0 : -page.search(0, startView, start!.length);
+    for (;;) {
+      const { count } = page;
+      const stop = endView === null ? count : this.countBelow(endView, end!.length);
+      sum += stop;
+      if (sum > this.entryCount) page.damaged(page.number, 'more entries than the table has');
+      if (stop < count || !this.nextLeaf(path)) return Math.max(0, sum);
+    }
+  }
+
   /** Shows the next entries from node `at` on; returns the node at which to ask again. */
   private show(ahead: WalkAhead, at: number, stop: number, value: ValueRef): number {
     const end = Math.min(stop, at + ahead.lot());
@@ -239,25 +286,56 @@ export class LmdbTree {
     this.page.enter(leaf, PageKind.leaf, this.newest);
   }
 
+  private lastLeaf(path: Path): number {
+    const { page } = this;
+    let next = this.root;
+    for (let level = this.levels; level > 1; level--) {
+      page.enter(next, PageKind.branch, this.newest);
+      path.pages.push(next);
+      path.nodes.push(page.count - 1);
+      path.counts.push(page.count);
+      next = page.child(page.count - 1);
+    }
+    page.forgetHint();
+    return next;
+  }
+
   /** False when the path was at the last leaf. */
   private nextLeaf(path: Path): boolean {
-    const { page } = this;
-    const { pages, nodes, counts } = path;
-    let level = pages.length - 1;
+    const { nodes, counts } = path;
+    let level = nodes.length - 1;
     while (level >= 0 && nodes[level]! + 1 >= counts[level]!) level--;
     if (level < 0) return false;
     nodes[level]!++;
-    for (;;) {
+    this.descend(path, level, false);
+    return true;
+  }
+
+  /** False when the path was at the first leaf. */
+  private previousLeaf(path: Path): boolean {
+    const { nodes } = path;
+    let level = nodes.length - 1;
+    while (level >= 0 && nodes[level] === 0) level--;
+    if (level < 0) return false;
+    nodes[level]!--;
+    this.descend(path, level, true);
+    return true;
+  }
+
+  /** Enters the leaf below the node at `level` of the path, along the first nodes or the last ones. */
+  private descend({ pages, nodes, counts }: Path, from: number, isLast: boolean): void {
+    const { page } = this;
+    for (let level = from; ; ) {
       page.enter(pages[level]!, PageKind.branch, this.newest);
       counts[level] = page.count;
+      if (level > from) nodes[level] = isLast ? page.count - 1 : 0;
       const child = page.child(nodes[level]!);
       level++;
       if (level === pages.length) {
         this.enterLeaf(child);
-        return true;
+        return;
       }
       pages[level] = child;
-      nodes[level] = 0;
     }
   }
 

@@ -81,6 +81,11 @@ interface Directories {
   readonly wal: string;
 }
 
+/** Absolute, whatever the working directory becomes. */
+export function databasePath(config: ServerConfig): string {
+  return `${absolutePath(config.dataDir, '--data-dir')}/member/snap/keelson.mdb`;
+}
+
 /** Opens or creates everything and returns the member, not yet started. Throws FatalError. */
 export function openMember(options: BootstrapOptions): Member {
   const { config } = options;
@@ -199,7 +204,7 @@ function makeDirectories(disk: Disk, config: ServerConfig): Directories {
         'restore that into another directory',
     );
   }
-  return { lock: `${member}/lock`, database: `${member}/snap/keelson.mdb`, wal };
+  return { lock: `${member}/lock`, database: databasePath(config), wal };
 }
 
 /** Before any file is looked at: even to open the database of a running member would disturb it (its defragmentation, say). */
