@@ -30,6 +30,7 @@ export interface Http2Limits {
   readonly floodPerSecond: number;
   readonly floodRefund: number;
   readonly floodSettingsCost: number;
+  readonly floodStreamsChanged: number;
   readonly resetBurst: number;
   readonly resetPerSecond: number;
   readonly violationBurst: number;
@@ -41,7 +42,7 @@ export const http2Limits: Http2Limits = {
   frameBytesMax: 16_384,
   /** SETTINGS_HEADER_TABLE_SIZE: the default; a gRPC client's fields take some 500 bytes of it. */
   headerTableBytes: 4_096,
-  /** Our encoder uses no more of the peer's table: two fields settle in it (grpc/call.ts). */
+  /** Our encoder uses no more of the peer's table: two fields settle in it (grpc/response-blocks.ts). */
   encoderTableBytesMax: 4_096,
   /** Encoded header block over HEADERS and CONTINUATION: four frames; clients send 100 B, with a JWT 2 KiB. Beyond: GOAWAY. */
   headerBlockBytesMax: 65_536,
@@ -53,7 +54,7 @@ export const http2Limits: Http2Limits = {
   cachedBlockBytesMax: 128,
   /** Open streams of a connection when no --max-concurrent-streams is given: some 0.5 KB each, so 32 MB. */
   streamsMax: 65_536,
-  /** Receive window of a stream, the protocol's default: most requests fit, bigger messages get a grant (grpc/assembly.ts). */
+  /** Receive window of a stream, the protocol's default: most requests fit, bigger messages get a grant (grpc/assembly-grants.ts). */
   streamWindowBytes: 65_535,
   /** Receive window of a connection: returned when half is used, whatever the streams do, so it only spans a round trip. */
   connectionWindowBytes: 4 * 1024 * 1024,
@@ -83,8 +84,9 @@ export const http2Limits: Http2Limits = {
   floodPerSecond: 1_000,
   /** ... and what each request or DATA frame gives back: grpc-go sends two WINDOW_UPDATEs and a PING for one. */
   floodRefund: 4,
-  /** A SETTINGS frame may touch each open stream's window. */
+  /** A SETTINGS frame costs so many of them, and one more for each so many open streams, when it changes their windows. */
   floodSettingsCost: 20,
+  floodStreamsChanged: 20,
   /** Streams that the client resets before they are answered (rapid reset, CVE-2023-44487). Answered ones give back. A client
    *  whose 1000 calls all run into their deadline stays below; each costs us 3 us. */
   resetBurst: 2_000,
@@ -130,14 +132,10 @@ export const grpcLimits: GrpcLimits = {
 };
 
 // --- proto ---
-/** Groups in a group: where Go's decoder stops. They are skipped without recursion. */
+/** Groups in a group (skipped without recursion), and messages in a message: where Go's decoder stops. */
 export const wireGroupsNestedMax = 10_001;
-/** Messages in a message: where Go's decoder stops. */
 export const messagesNestedMax = 10_000;
-/**
- * Of those, how many of a Txn are read: two a level, so 300 Txns in a Txn. Reading, checking and applying one recurse; the stack
- * takes some thousands. Must let through what the default of --max-txn-ops (128) does, which bounds the nesting too.
- */
+/** Of a Txn that many are read, two a level: reading, checking and applying recurse. More than --max-txn-ops' default lets through. */
 export const txnMessagesNestedMax = 600;
 
 // --- raft ---
@@ -294,8 +292,9 @@ export const backendLimits: BackendLimits = {
   mergeSliceKeys: 10_000,
   /** Keys between two looks at the clock inside of that. */
   mergeStepKeys: 1_000,
-  /** Changes that the index tables lack: above it proposals wait, since each takes 100 B of memory and the next start 1.5 us. A start
-   * meets up to twice as many, half of which it only passes over: those that an unfinished merge has brought. */
+  /** Changes that the index tables lack: above it proposals wait, since each takes 100 B of memory and the next start 1.2 us. A start
+   * meets up to twice as many, half of which it only passes over: those that an unfinished merge has brought (and those of the starts before
+   * it that were killed within their first merge). */
   indexLagEntriesMax: 250_000,
   /** Ticks (of --backend-batch-interval) without a write after which a small delta is merged: a restart scans nothing. */
   mergeIdleTicks: 50,
@@ -440,8 +439,8 @@ export const leaseCheckpointsMax = 1000;
 // --- apply ---
 
 /**
- * The answer of a Txn or a delete with previous values: it is built in one turn, in an apply, and is one buffer. Beyond it the
- * writes are applied and the answer is the error that a message too large for gRPC has.
+ * The answer of a Txn or a delete with previous values: it is built in one turn, in an apply, and is one buffer (but for a Txn that
+ * only reads). Beyond it the writes are applied and the answer is the error that a message too large for gRPC has.
  */
 export const applyAnswerBytesMax: number = 128 * 1024 * 1024;
 /** A response's buffer that grew beyond this is given back after its answer: most answers are small, a list may be hundreds of MB. */
@@ -478,7 +477,7 @@ export const readCatchUpMs = 1000;
 
 // --- rpc ---
 
-/** Ranges that take more than a turn (rpc/big-reads.ts). */
+/** Ranges, Txns of them and lists that take more than a turn (rpc/big-reads.ts). */
 export interface BigReadLimits {
   readonly slice: ReadSlice;
   readonly answerBytesMax: number;

@@ -17,34 +17,50 @@ export interface Grantee {
 export class AssemblyGrants {
   private readonly bytesMax: number;
   private bytes = 0;
-  private waiting: Grantee[] = [];
+  /** In the order that they came. */
+  private readonly waiting = new Set<Grantee>();
 
   constructor(bytesMax: number) {
     this.bytesMax = bytesMax;
   }
 
+  get waitingCount(): number {
+    return this.waiting.size;
+  }
+
   request(grantee: Grantee): void {
     if (grantee.awaitsGrant) return;
     grantee.awaitsGrant = true;
-    this.waiting.push(grantee);
+    this.waiting.add(grantee);
     this.serve();
   }
 
-  /** The message is whole, or the call is over. */
+  /** The message is whole. */
   release(grantee: Grantee): void {
     if (grantee.grantedBytes === 0) return;
+    this.giveBack(grantee);
+    this.serve();
+  }
+
+  /** The call is over. One that waits still leaves at once: those in front of it may never get theirs. */
+  leave(grantee: Grantee): void {
+    if (grantee.awaitsGrant) this.waiting.delete(grantee);
+    grantee.awaitsGrant = false;
+    this.giveBack(grantee);
+    this.serve();
+  }
+
+  private giveBack(grantee: Grantee): void {
     this.bytes -= grantee.grantedBytes;
     grantee.grantedBytes = 0;
     assert(this.bytes >= 0, 'no more is given back than was granted');
-    this.serve();
   }
 
   private serve(): void {
-    while (this.waiting.length > 0) {
-      const grantee = this.waiting[0]!;
+    for (const grantee of this.waiting) {
       const wanted = grantee.wantedGrant();
       if (wanted > 0 && this.bytes > 0 && this.bytes + wanted > this.bytesMax) return;
-      this.waiting.shift();
+      this.waiting.delete(grantee);
       grantee.awaitsGrant = false;
       if (wanted === 0 || !grantee.takeGrant(wanted)) continue;
       this.bytes += wanted;

@@ -43,7 +43,7 @@ export interface ServerCall {
   /**
    * Unary, a large answer of `bytes` bytes: `next` gives its parts in order, each of which is kept until it is sent and must not
    * change. It is called when the client has taken most of what came before, so that the connection does not hold the answer;
-   * not again once the call is dead. `last` is the last part. Never compressed: that would take a turn for all of it.
+   * not again once the call has ended, be it by `fail`. `last` is the last part. Never compressed: that would take a turn for all of it.
    */
   respondPulled(bytes: number, last: Buffer, next: () => Buffer): void;
   /** Ends the call with an error: trailers-only when nothing was sent, else trailers behind what was. */
@@ -57,7 +57,7 @@ export interface ServerCall {
   end(): void;
   /** Bytes of this call that wait for the client's window or the socket. */
   readonly bufferedBytes: number;
-  /** Called when bufferedBytes fell below the low-water mark after send returned false. */
+  /** Called when bufferedBytes fell below the low-water mark after send returned false; not once the call has ended. */
   onDrain: (() => void) | null;
   /** RST_STREAM, connection lost or deadline. The call is dead afterwards: sends do nothing. */
   onCancel: (() => void) | null;

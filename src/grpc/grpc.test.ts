@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { FrameType, readUint32, SettingId } from '../http2/frame.ts';
-import { http2Limits } from '../limits.ts';
+import { grpcLimits, http2Limits } from '../limits.ts';
 import { echoHttp, echoRouter } from '../testing/echo-server.ts';
 import {
   answerOf,
@@ -220,6 +220,31 @@ test('grants beyond the bound wait for their turn, and all messages arrive', () 
   assert.equal(client.connection.assemblyBytes, 0);
 });
 
+test('a call that ends while it waits for a grant is forgotten, and who waits behind it is served', () => {
+  const { client } = setUp({ limits: { ...grpcLimits, assemblyGrantBytes: 500_000 }, messageBytesMax: 1_000_000 });
+  const begin = (bytes: number): number => {
+    const id = client.newId();
+    const part = grpcMessage(Buffer.alloc(bytes)).subarray(0, 16_000);
+    client.send(client.callHeaders(id, 'Unary'), frameOf(0, 0, id, part));
+    return id;
+  };
+  const granted = (): number[] => client.frames().flatMap(({ type, id }) => (type === 8 && id !== 0 ? [id] : []));
+  const holder = begin(450_000);
+  assert.deepEqual(granted(), [holder], 'the first gets all that it lacks');
+  const large = begin(900_000);
+  const small = begin(150_000 - 16_000);
+  assert.deepEqual(granted(), [], 'both wait: the large one does not fit, the small one is behind it');
+  client.send(frameOf(3, 0, large, uint32(8)));
+  assert.deepEqual(granted(), [small]);
+  const { grants } = client.connection;
+  for (let i = 0; i < 100; i += 1) {
+    const id = begin(900_000);
+    assert.equal(grants.waitingCount, 1);
+    client.send(frameOf(3, 0, id, uint32(8)));
+    assert.equal(grants.waitingCount, 0);
+  }
+});
+
 test('broken message framing', () => {
   const cases: [string, Buffer, string][] = [
     ['Unary', Buffer.alloc(0), '2 EOF'],
@@ -352,6 +377,28 @@ test('cancel: onCancel once, by reset or by the loss of the connection', () => {
   client.connection.closed();
   client.connection.closed();
   assert.equal(cancels, 2);
+});
+
+test('cancel: a handler may end its other calls meanwhile, those of the same connection too', () => {
+  const router = new Router();
+  const calls: ServerCall[] = [];
+  let cancels = 0;
+  router.stream('echo.Echo', 'Bidi', 'bidi', {
+    open: (call) => {
+      calls.push(call);
+      call.onCancel = (): void => {
+        cancels += 1;
+        for (const other of calls) other.fail({ code: StatusCode.aborted, message: 'the other one is gone' });
+      };
+    },
+    message: () => {},
+    halfClose: () => {},
+  });
+  const { client } = setUp({ router });
+  for (let i = 0; i < 3; i += 1) client.send(client.callHeaders(client.newId(), 'Bidi'));
+  client.connection.closed();
+  assert.deepEqual([cancels, calls.map(({ ended }) => ended)], [1, [true, true, true]]);
+  assert.equal(client.connection.http2.streamCount, 0);
 });
 
 test('answers of a later turn are flushed by the queue, all of a turn in one write', () => {

@@ -1,11 +1,16 @@
 // A request over HTTP/2 that is not gRPC (curl --http2-prior-knowledge /health, the JSON gateway): its body is collected
-// whole, bounded, and handed to the injected handler, which answers once, at any time.
+// whole and handed to the injected handler, which answers once, at any time. Bodies are bounded each, and together with the
+// connection's incomplete gRPC messages: a client may send as many at once as it may open streams.
 
 import { HeaderBlock } from '../http2/header-block.ts';
 import type { RequestHead } from '../http2/request-head.ts';
 import { Http2Stream } from '../http2/stream.ts';
 import { grpcLimits } from '../limits.ts';
 import type { GrpcConnection } from './connection.ts';
+import { MessageAssembly } from './message-assembly.ts';
+
+const EMPTY: Buffer = Buffer.alloc(0);
+const plainText: Readonly<Record<string, string>> = { 'content-type': 'text/plain' };
 
 export interface HttpRequest {
   readonly method: string;
@@ -20,8 +25,8 @@ export type HttpHandler = (request: HttpRequest, body: Buffer, respond: HttpResp
 export class HttpExchange extends Http2Stream {
   private readonly owner: GrpcConnection;
   private readonly handler: HttpHandler;
-  private parts: Buffer[] = [];
-  private bytes = 0;
+  /** Null when it is empty or was handed over. Its bytes are counted in owner.assemblyBytes. */
+  private body: MessageAssembly | null = null;
   private answered = false;
 
   constructor(id: number, head: RequestHead, owner: GrpcConnection, handler: HttpHandler) {
@@ -36,13 +41,21 @@ export class HttpExchange extends Http2Stream {
 
   override onData(buffer: Buffer, start: number, end: number, endStream: boolean): void {
     if (this.answered) return;
-    this.bytes += end - start;
-    if (this.bytes > grpcLimits.httpBodyBytesMax) {
-      this.parts = [];
-      this.respond(413, { 'content-type': 'text/plain' }, Buffer.from('request body too large\n'));
-      return;
+    if (end > start) {
+      const bytes = end - start;
+      const { owner } = this;
+      if ((this.body?.bytes ?? 0) + bytes > grpcLimits.httpBodyBytesMax) {
+        this.respond(413, plainText, Buffer.from('request body too large\n'));
+        return;
+      }
+      if (owner.assemblyBytes + bytes > owner.assemblyBytesMax) {
+        this.respond(503, plainText, Buffer.from('too many bytes of incomplete requests on this connection\n'));
+        return;
+      }
+      this.body ??= new MessageAssembly();
+      this.body.append(buffer, start, end);
+      owner.assemblyBytes += bytes;
     }
-    if (end > start) this.parts.push(Buffer.from(buffer.subarray(start, end)));
     if (endStream) this.handle();
     else this.owner.replenish(this);
   }
@@ -53,7 +66,7 @@ export class HttpExchange extends Http2Stream {
 
   override onReset(): void {
     this.answered = true;
-    this.parts = [];
+    this.takeBody();
   }
 
   override onWritable(): void {}
@@ -65,15 +78,24 @@ export class HttpExchange extends Http2Stream {
       const before = headers[name];
       headers[name] = before === undefined ? value : `${before}, ${value}`;
     }
-    const body = this.parts.length === 1 ? this.parts[0]! : Buffer.concat(this.parts);
-    this.parts = [];
+    const body = this.takeBody();
     const request = { method: this.head.method, path: this.head.path, headers };
     this.handler(request, body, (status, fields, content) => this.respond(status, fields, content));
+  }
+
+  /** What has come of the body; it is not held here any more. */
+  private takeBody(): Buffer {
+    const { body } = this;
+    if (body === null) return EMPTY;
+    this.body = null;
+    this.owner.assemblyBytes -= body.bytes;
+    return body.buffer.subarray(body.start, body.end);
   }
 
   private respond(status: number, headers: Readonly<Record<string, string>>, body: Buffer): void {
     if (this.answered) return;
     this.answered = true;
+    this.takeBody();
     const fields = [{ name: ':status', value: String(status) }];
     for (const [name, value] of Object.entries(headers)) fields.push({ name: name.toLowerCase(), value });
     // RFC 9110, 8.6: the answer to HEAD names the length that GET's body would have.

@@ -45,6 +45,8 @@ test('grpc-message there and back', () => {
     assert.equal(decodeStatusMessage(encoded), text);
   }
   assert.equal(encodeStatusMessage('a%b', 100), 'a%25b');
+  assert.equal(encodeStatusMessage('  a  b  ', 100), '%20%20a  b%20%20', 'spaces in the middle stay');
+  assert.equal(encodeStatusMessage('   ', 100), '%20%20%20');
   assert.equal(encodeStatusMessage('x'.repeat(50), 10), 'x'.repeat(10));
   assert.equal(encodeStatusMessage('üü', 7), '%C3%BC', 'no half character');
   assert.equal(encodeStatusMessage('\ud800', 100), '%EF%BF%BD', 'a lone surrogate');

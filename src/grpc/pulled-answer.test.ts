@@ -22,6 +22,7 @@ class Bench {
   readonly slow: (MessageBytes | null)[] = [];
   pulled = 0;
   cancelled = 0;
+  failsAt = -1;
   call: ServerCall | null = null;
 
   constructor() {
@@ -32,6 +33,7 @@ class Bench {
       const last = Buffer.alloc(PART, 'z');
       call.respondPulled(PART * PARTS, last, () => {
         this.pulled++;
+        if (this.pulled === this.failsAt) call.fail({ code: 10, message: 'no more' });
         return this.pulled === PARTS ? last : Buffer.alloc(PART, 96 + this.pulled);
       });
     });
@@ -132,13 +134,24 @@ test('an answer that its handler gives up half-way ends with the status, behind 
   client.send(client.callBytes(id, 'Pulled', 'x'));
   const frames = bench.open(id, 100_000);
   const { pulled } = bench;
-  // As rpc/big-reads.ts does.
-  bench.call!.onDrain = null;
   bench.call!.fail({ code: 10, message: 'not taken' });
   // Little by little: most of what waits is sent while the call is open still.
   for (let step = 0; step < 100; step++) frames.push(...bench.open(id, 5_000));
   assert.equal(frames.findLast((frame) => frame.id === id)!.fields['grpc-status'], '10');
   assert.deepEqual([bench.pulled, bench.cancelled], [pulled, 0]);
+  assert.equal(client.call('Unary', 'alive'), 'OK alive');
+});
+
+test('a handler that fails the call when it is asked for a part is not asked again, and the part is not sent', () => {
+  const bench = new Bench();
+  const { client } = bench;
+  bench.failsAt = 3;
+  const id = client.newId();
+  client.send(client.callBytes(id, 'Pulled', 'x'));
+  const frames = [...client.frames(), ...bench.open(id, PART * PARTS)];
+  const bytes = frames.reduce((sum, frame) => sum + (frame.type === 0 ? frame.payload.length : 0), 0);
+  assert.deepEqual([bench.pulled, bench.cancelled, bytes], [3, 0, 5 + 2 * PART]);
+  assert.equal(frames.findLast((frame) => frame.id === id)!.fields['grpc-status'], '10');
   assert.equal(client.call('Unary', 'alive'), 'OK alive');
 });
 

@@ -1,5 +1,5 @@
 // gRPC status codes and statuses as values. The texts of etcd's errors are src/rpc's; the ones of gRPC itself stand where
-// they arise (call-plan.ts, grpc-call.ts), exactly as grpc-go writes them.
+// they arise (call-plan.ts, call-input.ts), exactly as grpc-go writes them.
 
 export const StatusCode = {
   ok: 0,

@@ -88,7 +88,7 @@ function feed(input: Buffer, random: Random, pieceMax: number): Outcome {
     const take = 1 + random.below(pieceMax);
     client.connection.receive(input.subarray(at, at + take));
     at += take;
-    assert.ok(http2.streamCount <= 20);
+    assert.ok(http2.streamCount <= 20 && http2.writer.ready.count <= http2.streamCount);
     assert.ok(http2.writer.output.length < http2Limits.outputPauseBytes);
   }
   client.connection.flush();
@@ -124,6 +124,7 @@ export function fuzzFrames(seed: number): void {
     connection.closed();
     assert.equal(connection.http2.streamCount, 0);
     assert.equal(connection.http2.writer.pendingBytes, 0);
+    assert.equal(connection.http2.writer.ready.count, 0);
     assert.equal(connection.assemblyBytes, 0);
   }
   assert.deepEqual(pieces.output, whole.output);

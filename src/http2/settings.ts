@@ -4,6 +4,7 @@
 //   0       2      identifier
 //   2       4      value
 
+import type { Http2Limits } from '../limits.ts';
 import { ErrorCode, readUint32, SettingId, windowBytesDefault, windowBytesMax, writeUint32 } from './frame.ts';
 
 export class PeerSettings {
@@ -48,8 +49,21 @@ export class PeerSettings {
   }
 }
 
+/** Payload of the SETTINGS that we open with: what differs from the protocol's defaults. */
+export function ownSettings(limits: Http2Limits, concurrentStreamsMax: number): Buffer {
+  const settings: [number, number][] = [[SettingId.maxFrameSize, limits.frameBytesMax]];
+  // As grpc-go: no number announced means no limit, and ours without one is only a guard of memory.
+  if (concurrentStreamsMax < limits.streamsMax) settings.push([SettingId.maxConcurrentStreams, concurrentStreamsMax]);
+  if (limits.streamWindowBytes !== windowBytesDefault) {
+    settings.push([SettingId.initialWindowSize, limits.streamWindowBytes]);
+  }
+  if (limits.headerTableBytes !== 4096) settings.push([SettingId.headerTableSize, limits.headerTableBytes]);
+  settings.push([SettingId.maxHeaderListSize, limits.headerListBytesMax]);
+  return settingsPayload(settings);
+}
+
 /** Payload of a SETTINGS frame of [identifier, value] pairs. */
-export function settingsPayload(settings: readonly (readonly [number, number])[]): Buffer {
+function settingsPayload(settings: readonly (readonly [number, number])[]): Buffer {
   const payload = Buffer.alloc(settings.length * 6);
   settings.forEach(([id, value], i) => {
     payload[i * 6 + 1] = id;

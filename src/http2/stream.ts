@@ -40,9 +40,9 @@ export abstract class Http2Stream {
   /** What goes behind the last pending byte; null and `ending` means an empty END_STREAM. */
   trailers: HeaderBlock | null = null;
   ending = false;
-  /** In the writer's ring. */
-  scheduled = false;
-  nextScheduled: Http2Stream | null = null;
+  /** Its neighbours in the writer's ReadyStreams. */
+  previousReady: Http2Stream | null = null;
+  nextReady: Http2Stream | null = null;
   /** A write was told to wait: onWritable is owed. */
   wantsWritable = false;
 

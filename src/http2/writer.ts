@@ -22,6 +22,7 @@ import type { HeaderBlock } from './header-block.ts';
 import { HpackEncoder } from './hpack-encoder.ts';
 import { OutputArena } from './output-arena.ts';
 import { PendingQueue } from './pending-queue.ts';
+import { ReadyStreams } from './ready-streams.ts';
 import { PeerSettings } from './settings.ts';
 import type { Http2Stream } from './stream.ts';
 
@@ -47,9 +48,8 @@ export class Http2Writer {
   /** DATA frames written; the connection gives flood tokens back for them. */
   dataFrames = 0;
   private frameBytesMax = 16_384;
-  // Ring of streams that could send now, first and last.
-  private firstReady: Http2Stream | null = null;
-  private lastReady: Http2Stream | null = null;
+  /** Streams that could send now. */
+  readonly ready: ReadyStreams = new ReadyStreams();
   private writable: Http2Stream[] = [];
 
   constructor(owner: WriterOwner, limits: Http2Limits, pool: ChunkPool) {
@@ -61,7 +61,7 @@ export class Http2Writer {
 
   /** Something waits that a window allows to be sent. */
   get hasReady(): boolean {
-    return this.firstReady !== null && this.sendWindow > 0;
+    return this.ready.count > 0 && this.sendWindow > 0;
   }
 
   // --- responses ---
@@ -160,29 +160,25 @@ export class Http2Writer {
     stream.pending = null;
     stream.trailers = null;
     stream.wantsWritable = false;
+    if (this.ready.has(stream)) this.ready.remove(stream);
   }
 
   // --- what waits ---
 
   /** To be called when a stream that has something waiting may have got window. */
   schedule(stream: Http2Stream): void {
-    if (stream.scheduled || stream.pendingBytes === 0 || stream.sendWindow <= 0) return;
-    stream.scheduled = true;
-    if (this.lastReady === null) this.firstReady = stream;
-    else this.lastReady.nextScheduled = stream;
-    this.lastReady = stream;
+    if (stream.pendingBytes === 0 || stream.sendWindow <= 0 || this.ready.has(stream)) return;
+    this.ready.push(stream);
   }
 
   /** Moves waiting data into the output, round robin, up to the output's bound. */
   pump(): void {
     const bound = this.limits.outputPumpBytes - this.transportPendingBytes;
-    while (this.firstReady !== null && this.sendWindow > 0 && this.output.length < bound) {
-      const stream = this.firstReady;
-      this.firstReady = stream.nextScheduled;
-      if (this.firstReady === null) this.lastReady = null;
-      stream.nextScheduled = null;
-      stream.scheduled = false;
-      if (!stream.closed && stream.sendWindow > 0) this.pumpStream(stream);
+    while (this.ready.count > 0 && this.sendWindow > 0 && this.output.length < bound) {
+      const stream = this.ready.shift();
+      assert(!stream.closed, 'a stream that closes leaves at once');
+      // Its window may have shrunk since it became ready (SETTINGS).
+      if (stream.sendWindow > 0) this.pumpStream(stream);
     }
     // Handlers run only now: they may write, queue, or close streams.
     while (this.writable.length > 0) {
