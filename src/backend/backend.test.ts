@@ -277,6 +277,25 @@ test('an engine whose flusher stands still says that it is overloaded, until it 
   });
 });
 
+test('who waits for room is called by the flusher alone, whatever there is to merge', () => {
+  const limits = { ...backendLimits, mergeEntries: 5, indexLagEntriesMax: 10, mergeSliceKeys: 2, mergeStepKeys: 1 };
+  const engine = new Engine(new MemoryStore(), limits);
+  const put = (i: number): void => applyTo(engine.backend, { kind: 'txn', changes: [{ key: `k${i}`, value: 'v' }] });
+  for (let i = 0; i < 40; i++) put(i);
+  assert.ok(engine.backend.index.hasFrozen && engine.backend.index.activeEntries > 10);
+  let called = 0;
+  engine.backend.whenRoom(() => {
+    called++;
+    assert.ok(!engine.backend.isOverloaded());
+  });
+  engine.port.run();
+  assert.equal(called, 1);
+  put(40);
+  engine.port.run();
+  assert.equal(called, 1, 'once');
+  assert.throws(() => engine.backend.whenRoom(() => {}), /room that is there/);
+});
+
 test('a commit that fails is fatal once, and every waiting flush hears of it', () => {
   const engine = new Engine(new MemoryStore(), backendLimits);
   applyTo(engine.backend, { kind: 'txn', changes: [{ key: 'k', value: 'v' }] });

@@ -1,9 +1,10 @@
 // The storage engine as the core thread sees it: rows by revision, the key index, small buckets, the consistent index, and
 // maintenance. It applies to memory at once (row-log.ts, index-*.ts, bucket-overlay.ts); a flusher moves that into LMDB and
 // says so; only then does memory let go of it. Not the multi-version store (src/mvcc) and not the log that makes writes
-// durable (src/wal): what is acknowledged lies there until `durableIndex` has passed it.
+// durable (src/wal): what is acknowledged lies there until `durableIndex` has passed it. When it goes to the flusher is decided
+// in write-back.ts; compactions, hashes and defragmentations are asked for in maintenance.ts.
 //
-//   apply ──▶ row log ─────▶ flusher ─▶ key, garbage, buckets, meta   every --backend-batch-interval or -limit
+//   apply ──▶ row log ─────▶ flusher ─▶ key, garbage, buckets, meta   every --backend-batch-interval, -limit or 8 MB
 //         └─▶ index delta ─▶ flusher ─▶ live, dead, hist, ...         every 100,000 changes, or when idle, or to compact
 //   read  ──▶ row log / delta, then tables
 //
@@ -12,10 +13,9 @@
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { assertSound, FatalError } from '../base/fatal.ts';
-import type { Timer } from '../io/clock.ts';
 import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
 import type { EntryVisitor, ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
-import { type BackendLimits, indexLimits } from '../limits.ts';
+import { indexLimits } from '../limits.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import {
   type BucketName,
@@ -39,17 +39,17 @@ import {
 import { DatabaseSizes } from './database-sizes.ts';
 import { defragPath } from './defrag.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';
-import { type FlushDone, FlushWaiters } from './flush-waiters.ts';
+import type { FlushDone } from './flush-waiters.ts';
 import { type FlusherPort, FlusherThread } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
-import { Jobs } from './jobs.ts';
-import { hasLiveKeyAt, hasTombstoneAt, keepsKeyAt } from './keep-set.ts';
-import { type FromFlusher, JobHash } from './messages.ts';
+import { Maintenance } from './maintenance.ts';
+import type { FromFlusher } from './messages.ts';
 import { recoverIndex, recoverNumbers } from './recovery.ts';
 import { RowAhead } from './row-ahead.ts';
 import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
 import { SmallBuckets } from './small-buckets.ts';
 import { SnapshotReader, type SnapshotSink } from './snapshot-source.ts';
+import { WriteBack } from './write-back.ts';
 
 export type { BackendObserver, BackendOptions, CompactionHash } from './backend-options.ts';
 
@@ -62,11 +62,9 @@ export class Backend {
   onCompactionHash: ((hash: CompactionHash) => void) | null = null;
   /** Rows that compactions have deleted since the start. */
   compactedRows = 0;
-  defragsRunning = 0;
   /** Rows that the index tables lacked at the start. */
   readonly recoveredRows: number;
   private readonly options: BackendOptions;
-  private readonly limits: BackendLimits;
   private readonly observer: BackendObserver;
   private readonly reader: ReadEnvironment;
   private readonly port: FlusherPort;
@@ -83,25 +81,9 @@ export class Backend {
   private term_ = 0;
   private revision_ = 0;
   private compact_ = 0;
-  private applying = false;
-  private postedPosition = 0;
-  private postedRows = 0;
-  private flushedPosition = 0;
-  /** Merges that were begun and done, and up to which number they are wanted. */
-  private mergesBegun = 0;
-  private mergesDone = 0;
-  private mergesWanted = 0;
-  private idleTicks = 0;
-  private compactionsPending = 0;
-  /** Something waits for the end of this apply to be flushed. */
-  private flushSoon = false;
-  private timer: Timer | null = null;
+  private readonly writeBack: WriteBack;
+  private readonly maintenance: Maintenance;
   private readonly databaseSizes: DatabaseSizes;
-  /** Changes of the frozen delta that are not merged yet. */
-  private frozenLeft = 0;
-  private readonly roomWaiters: (() => void)[] = [];
-  private readonly flushWaiters: FlushWaiters = new FlushWaiters();
-  private readonly jobs: Jobs = new Jobs((job) => this.port.post({ kind: 'job', job }));
   private failure: FatalError | null = null;
   private closing: (() => void) | null = null;
   private closeSent = false;
@@ -129,15 +111,11 @@ export class Backend {
 
   constructor(options: BackendOptions, parts: BackendParts) {
     this.options = options;
-    this.limits = effectiveLimits(options);
+    const limits = effectiveLimits(options);
     this.observer = options.observer ?? silentObserver;
     this.reader = parts.reader;
     this.port = parts.port;
     this.reopen = parts.reopen;
-    this.port.listen(
-      (message) => this.receive(message),
-      (error) => this.fail(error),
-    );
     this.rowKey17 = this.rowKey.subarray(0, 17);
     this.reader.refresh();
     this.keyTable = this.reader.table('key');
@@ -153,7 +131,7 @@ export class Backend {
         slabAdded: (id, memory) => this.port.post({ kind: 'slab', id, memory }),
         slabDropped: (id) => this.port.post({ kind: 'dropSlab', id }),
       },
-      this.limits.slabBytes,
+      limits.slabBytes,
     );
     this.buckets = new SmallBuckets(this.reader, this.rows);
     const recovered = recoverNumbers(this.reader);
@@ -164,10 +142,34 @@ export class Backend {
     this.durableIndex = recovered.consistentIndex;
     this.databaseSizes = new DatabaseSizes(this.reader.sizes());
     this.recoveredRows = recoverIndex(this.reader, this.index, recovered.indexedRevision);
+    this.writeBack = new WriteBack({
+      rows: this.rows,
+      index: this.index,
+      limits,
+      clock: options.clock,
+      batchIntervalMs: options.batchIntervalMs ?? 100,
+      port: this.port,
+      revision: () => this.revision_,
+    });
+    this.maintenance = new Maintenance({
+      rows: this.rows,
+      index: this.index,
+      writeBack: this.writeBack,
+      sizes: this.databaseSizes,
+      observer: this.observer,
+      port: this.port,
+      allRows: this,
+      compactionHash: (hash) => this.onCompactionHash?.(hash),
+    });
     if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
-      this.postCompaction(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
+      this.maintenance.compact(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
     }
-    this.wakeTimer();
+    // When all is there: of a start that is refused nothing more is heard.
+    this.port.listen(
+      (message) => this.receive(message),
+      (error) => this.fail(error),
+    );
+    this.writeBack.wakeTimer();
   }
 
   get consistentIndex(): number {
@@ -212,8 +214,9 @@ export class Backend {
     supersededSub: number,
   ): number {
     assert(main >= this.revision_ && main > 0, 'backend: revisions ascend');
-    assert(supersededMain <= main, 'backend: a change supersedes an older one');
-    this.applying = true;
+    // It is what the key index says of the key.
+    assertSound(supersededMain <= main, 'an entry of the key index is newer than the newest revision');
+    this.writeBack.applying = true;
     this.revision_ = main;
     return this.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
   }
@@ -224,12 +227,12 @@ export class Backend {
   }
 
   bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
-    this.applying = true;
+    this.writeBack.applying = true;
     this.buckets.put(bucket, key, value);
   }
 
   bucketDelete(bucket: BucketName, key: Buffer): void {
-    this.applying = true;
+    this.writeBack.applying = true;
     this.buckets.remove(bucket, key);
   }
 
@@ -250,19 +253,8 @@ export class Backend {
     this.rows.endApply(index, term);
     this.index_ = index;
     this.term_ = term;
-    this.applying = false;
-    this.idleTicks = 0;
     failpoint('afterWritebackBuf');
-    const rows = this.rows;
-    if (
-      this.flushSoon ||
-      rows.rowsAppended - this.postedRows >= this.limits.commitRows ||
-      rows.position - this.postedPosition >= this.limits.commitBytes
-    ) {
-      this.postFlush();
-    }
-    if (this.index.activeEntries >= this.limits.mergeEntries || this.mergesWanted > this.mergesBegun) this.beginMerge();
-    if (this.timer === null) this.wakeTimer();
+    this.writeBack.applied();
   }
 
   // --- reads ---
@@ -306,23 +298,18 @@ export class Backend {
 
   /** A read as of `revision` goes on over several turns: until unpin() no compaction deletes what it needs. */
   pin(revision: number): void {
-    this.jobs.gate.pin(revision);
+    this.maintenance.gate.pin(revision);
   }
 
   unpin(revision: number): void {
-    this.jobs.gate.unpin(revision);
+    this.maintenance.gate.unpin(revision);
   }
 
   // --- flushing ---
 
   /** Answers when everything applied before the call is durable in the tables. At once when it is already. */
   flush(done: FlushDone): void {
-    if (this.failure !== null || this.rows.position <= this.flushedPosition) {
-      done(this.failure);
-      return;
-    }
-    this.flushWaiters.add(this.rows.position, done);
-    this.postFlush();
+    this.writeBack.flush(done);
   }
 
   /** Bytes that are applied but not in the tables. Above limits.backlogBytesMax the server refuses proposals. */
@@ -332,61 +319,16 @@ export class Backend {
 
   /** The flusher is behind its bounds: whoever applies waits, by whenRoom(), until it has caught up. */
   isOverloaded(): boolean {
-    const { rows, limits } = this;
-    if (rows.backlogBytes > limits.backlogBytesMax || rows.backlogRows > limits.backlogRowsMax) return true;
-    return this.index.activeEntries + this.frozenLeft > limits.indexLagEntriesMax;
+    return this.writeBack.isOverloaded();
   }
 
   /** Calls back once, when isOverloaded() has become false. Not when the engine fails or is closed. */
   whenRoom(done: () => void): void {
-    assert(this.isOverloaded(), 'backend: waiting for room that is there');
-    this.roomWaiters.push(done);
-    this.postFlush();
-    this.beginMerge();
+    this.writeBack.whenRoom(done);
   }
 
   sizes(): BackendSizes {
     return this.databaseSizes.of(this.rows.backlogBytes);
-  }
-
-  private postFlush(): void {
-    assert(!this.applying, 'backend: flush inside of an apply');
-    this.flushSoon = false;
-    if (this.rows.position === this.postedPosition) return;
-    this.postedPosition = this.rows.position;
-    this.postedRows = this.rows.rowsAppended;
-    this.port.post({ kind: 'flush', position: this.postedPosition });
-  }
-
-  /** Hands the delta to the flusher, unless one is on its way or there is nothing in it. */
-  private beginMerge(): void {
-    if (this.mergesBegun > this.mergesDone) return;
-    if (this.index.activeEntries === 0) return;
-    this.postFlush();
-    const delta = this.index.freeze();
-    this.mergesBegun++;
-    this.frozenLeft = delta.changeCount;
-    this.port.post({ kind: 'merge', delta, position: this.rows.position, revision: this.revision_ });
-  }
-
-  /** A timer only while something waits for it, so that an idle server sleeps. */
-  private wakeTimer(): void {
-    const needed = this.rows.position > this.postedPosition || this.index.activeEntries > 0;
-    if (!needed || this.failure !== null || this.closing !== null) {
-      this.timer = null;
-      return;
-    }
-    this.timer = this.options.clock.setTimer(this.options.batchIntervalMs ?? 100, () => this.tick());
-  }
-
-  private tick(): void {
-    this.timer = null;
-    if (this.failure !== null || this.closing !== null) return;
-    if (!this.applying) {
-      this.postFlush();
-      if (++this.idleTicks >= this.limits.mergeIdleTicks) this.beginMerge();
-    }
-    this.wakeTimer();
   }
 
   private receive(message: FromFlusher): void {
@@ -395,7 +337,7 @@ export class Backend {
         this.committed(message);
         return;
       case 'jobDone':
-        this.jobs.done(message);
+        this.maintenance.done(message);
         return;
       case 'swap':
         assert(this.reopen !== null, 'backend: these tables cannot move');
@@ -417,33 +359,25 @@ export class Backend {
     assert(state !== null && state.generation >= message.generation, 'backend: the view does not show the commit');
     this.rows.drop(message.position, message.rowCount);
     this.buckets.drop(message.position);
-    this.flushedPosition = message.position;
     this.databaseSizes.committed(message);
-    if (message.mergeLeft >= 0) this.frozenLeft = message.mergeLeft;
     this.observer.commit(message.durationMs);
     if (message.deletedRows > 0) {
       this.compactedRows += message.deletedRows;
       this.observer.compactedRows(message.deletedRows, message.durationMs);
     }
-    if (message.mergeDone) {
-      this.mergesDone++;
-      this.frozenLeft = 0;
-      this.index.dropFrozen();
-      if (!this.applying && this.mergesWanted > this.mergesBegun) this.beginMerge();
-    }
+    this.writeBack.committed(message);
     if (message.index > this.durableIndex) {
       this.durableIndex = message.index;
       this.onDurable?.(message.index);
     }
-    this.flushWaiters.flushed(message.position);
-    if (this.roomWaiters.length > 0 && !this.isOverloaded()) for (const done of this.roomWaiters.splice(0)) done();
+    this.writeBack.answer();
     this.continueClose();
   }
 
   private fail(error: FatalError): void {
     if (this.failure !== null) return;
     this.failure = error;
-    this.flushWaiters.failed(error);
+    this.writeBack.failed(error);
     this.options.onFatal(error);
     if (this.closing !== null) this.endClose();
   }
@@ -464,68 +398,28 @@ export class Backend {
     this.compact_ = revision;
     const { clock } = this.options;
     const startMs = clock.nowMs();
-    this.postCompaction(revision, previous, done);
+    this.maintenance.compact(revision, previous, done);
     this.observer.compactionBegun(clock.nowMs() - startMs);
-  }
-
-  private postCompaction(revision: number, previous: number, done: (hash: CompactionHash | null) => void): void {
-    const compactRevision = previous > 0 ? previous : -1;
-    // As etcd (issue 15919): after a compaction that had not ended, what is hashed would depend on how far it had come.
-    const hashes = this.applying && this.compactionsPending === 0;
-    const keepsNothing = hashes && !hasLiveKeyAt(this.index, revision) && !hasTombstoneAt(this, revision);
-    this.compactionsPending++;
-    this.flushSoon = true;
-    // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
-    const pending = this.index.activeEntries > 0;
-    this.mergesWanted = Math.max(this.mergesWanted, this.mergesBegun + (pending ? 1 : 0));
-    const merges = this.mergesWanted;
-    if (!this.applying) this.beginMerge();
-    const job = { kind: 'compact', revision, previous: compactRevision, hashes, keepsNothing } as const;
-    this.jobs.send(job, this.rows.position, merges, (hash, durationMs) => {
-      this.compactionsPending--;
-      if (hash !== JobHash.absorbed) this.observer.compaction(durationMs, revision);
-      if (hash < 0) {
-        done(null);
-        return;
-      }
-      const result = { hash, revision, compactRevision };
-      this.onCompactionHash?.(result);
-      done(result);
-    });
   }
 
   /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
   hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
-    const keepsNothing = !keepsKeyAt(this.index, this, revision);
-    this.postFlush();
-    const job = { kind: 'hashKv', revision, compactRevision, keepsNothing } as const;
-    this.jobs.send(job, this.rows.position, 0, (hash, durationMs) => {
-      this.observer.hashKv(durationMs);
-      done(hash);
-    });
+    this.maintenance.hashKv(revision, compactRevision, done);
   }
 
   /** The hash over etcd's buckets but what differs between members. */
   hash(done: (hash: number) => void): void {
-    this.postFlush();
-    this.jobs.send({ kind: 'hash' }, this.rows.position, 0, (hash, durationMs) => {
-      this.observer.hash(durationMs);
-      done(hash);
-    });
+    this.maintenance.hash(done);
   }
 
   /** Rewrites the file without its free pages, while everything goes on. An error leaves the file as it was. */
   defrag(done: (error: Error | null) => void): void {
     assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
-    this.postFlush();
-    this.defragsRunning++;
-    this.databaseSizes.defragBegun();
-    this.jobs.send({ kind: 'defrag' }, this.rows.position, 0, (_hash, durationMs, error) => {
-      this.defragsRunning--;
-      this.databaseSizes.defragEnded();
-      this.observer.defrag(durationMs);
-      done(error === '' ? null : new Error(error));
-    });
+    this.maintenance.defrag(done);
+  }
+
+  get defragsRunning(): number {
+    return this.maintenance.defragsRunning;
   }
 
   /** A bbolt file of etcd's buckets at one commit that includes everything applied before the call, from a thread of its
@@ -544,7 +438,7 @@ export class Backend {
     this.buckets.checkInvariants();
     assert(this.rows.backlogBytes > 0 || !this.buckets.hasChanges, 'backend: bucket changes outlive their flush');
     assert(this.rows.backlogBytes > 0 || this.rows.firstMain() === Infinity, 'backend: rows outlive their flush');
-    assert(this.mergesBegun - this.mergesDone === (this.index.hasFrozen ? 1 : 0), 'backend: merges miscounted');
+    this.writeBack.checkInvariants();
     assert(this.durableIndex <= this.index_, 'backend: durable before it was applied');
   }
 
@@ -554,11 +448,7 @@ export class Backend {
    * start, hashes are never answered. */
   close(done: () => void): void {
     if (this.beginClose(done)) return;
-    this.postFlush();
-    // A small merge saves the next start its scan; a large one would keep the process from its end longer than that.
-    const small = this.index.activeEntries <= this.limits.mergeSliceKeys && this.mergesBegun === this.mergesDone;
-    if (small) this.beginMerge();
-    this.closeAfterMerges = small ? this.mergesBegun : 0;
+    this.closeAfterMerges = this.writeBack.postLast();
     this.continueClose();
   }
 
@@ -571,11 +461,9 @@ export class Backend {
   /** True when it is closed: after a failure there is nothing to wait for. */
   private beginClose(done: () => void): boolean {
     assert(this.closing === null, 'backend closed twice');
-    assert(!this.applying, 'backend closed inside of an apply');
-    if (this.timer !== null) this.options.clock.clearTimer(this.timer);
-    this.timer = null;
     this.closing = done;
-    this.jobs.gate.close();
+    this.writeBack.stop();
+    this.maintenance.gate.close();
     if (this.failure !== null) this.endClose();
     return this.failure !== null;
   }
@@ -587,7 +475,7 @@ export class Backend {
 
   private continueClose(): void {
     if (this.closing === null || this.closeSent) return;
-    if (this.flushedPosition < this.rows.position || this.mergesDone < this.closeAfterMerges) return;
+    if (!this.writeBack.isDone(this.closeAfterMerges)) return;
     this.closeSent = true;
     this.port.post({ kind: 'close' });
   }

@@ -10,7 +10,7 @@
 // And the names of all tables.
 
 import { assert } from '../base/assert.ts';
-import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { ReadTable, WriteTable } from '../io/table.ts';
 import { BUCKET_NAMES } from '../snapshot/schema.ts';
 import { indexTableNames } from './index-tables.ts';
@@ -53,9 +53,8 @@ export function writeEngineState(table: WriteTable, state: EngineState): void {
 export function readEngineState(table: ReadTable): EngineState | null {
   const bytes = table.get(STATE_KEY);
   if (bytes === undefined) return null;
-  if (bytes.length < STATE_BYTES || bytes.readUInt32BE(0) !== FORMAT_VERSION) {
-    throw new FatalError(ExitCode.backendCorrupt, 'the database has an unknown format version of its engine');
-  }
+  const isKnown = bytes.length >= STATE_BYTES && bytes.readUInt32BE(0) === FORMAT_VERSION;
+  assertSound(isKnown, 'its engine has an unknown format version');
   return {
     generation: readNumber(bytes, 8),
     currentRevision: readNumber(bytes, 16),

@@ -9,7 +9,7 @@ import type { FromFlusher, ToFlusher } from './messages.ts';
 
 export interface FlusherPort {
   post(message: ToFlusher): void;
-  /** Where messages of the flusher go; set once, before anything is posted. */
+  /** Where messages of the flusher go; set once, in the turn of the first post. */
   listen(receive: (message: FromFlusher) => void, failed: (error: FatalError) => void): void;
 }
 

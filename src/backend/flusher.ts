@@ -12,13 +12,14 @@
 
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadEnvironment, WriteEnvironment, WriteTable } from '../io/table.ts';
 import { type BackendLimits, backendLimits } from '../limits.ts';
 import {
   BUCKET_NAMES,
   decodeCounter,
   encodeCounter,
+  isRevisionKey,
   MetaKey,
   revisionMain,
   writeRevisionKey,
@@ -131,6 +132,7 @@ export class Flusher {
     const term = this.metaTable.get(MetaKey.term);
     this.term = term === undefined ? 0 : (decodeCounter(term) ?? 0);
     const finished = this.metaTable.get(MetaKey.finishedCompactRev);
+    assertSound(finished === undefined || isRevisionKey(finished), 'its compaction has no revision');
     this.compactRevision = finished === undefined ? 0 : revisionMain(finished);
   }
 

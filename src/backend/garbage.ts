@@ -86,6 +86,8 @@ export class GarbageEntry {
     this.main = readMain(value, offset + 8);
     this.sub = value.readUInt32BE(offset + 16);
     this.tombstone = value.readUInt32BE(offset + 20) === 1;
+    const isRow = this.main > 0 && this.main <= this.atMain && Number.isSafeInteger(this.atMain);
+    assertSound(isRow, 'a block of garbage names no row');
   }
 
   deletedBy(compactRevision: number): boolean {

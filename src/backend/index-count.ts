@@ -5,7 +5,7 @@
 // A block begins at its separator, a table key (of a short key: those of long keys may be renumbered), and ends at the next
 // one; the first begins at 00, which is below every table key. The sum of all counts is the number of entries of `live`.
 
-import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { WriteTable } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { EntryFlag } from './index-entry.ts';
@@ -55,8 +55,7 @@ export class BlockCounts {
   private checkTotal(): void {
     let total = 0;
     for (const count of this.counts) total += count;
-    if (total === this.tables.live.entryCount()) return;
-    throw new FatalError(ExitCode.backendCorrupt, 'the counts of the key index do not add up to its entries');
+    assertSound(total === this.tables.live.entryCount(), 'the counts of the key index do not add up to its entries');
   }
 
   /** The last block that begins at or before the table key; 0 when there is none. */

@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ByteReader, ByteWriter, ChangeList, EntryFlag, EntryReader, readUint64, writeUint64 } from './index-entry.ts';
+import { ByteReader, ChangeList, EntryFlag, EntryReader, EntryWriter, readUint64, writeUint64 } from './index-entry.ts';
 
 test('varints', () => {
   const values: number[] = [];
   for (let bits = 0; bits < 53; bits++) values.push(2 ** bits - 1, 2 ** bits, 2 ** bits + 1);
-  const writer = new ByteWriter();
+  const writer = new EntryWriter();
   for (const value of values) writer.varint(value);
   const reader = new ByteReader();
   reader.buffer = writer.view();
@@ -36,7 +36,7 @@ test('changes of a key', () => {
     list.push(...change);
     main -= i % 5 === 0 ? 0 : i % 11 === 0 ? 2 ** 33 : i;
   }
-  const writer = new ByteWriter();
+  const writer = new EntryWriter();
   writer.byte(0);
   writer.varint(expected[0]![0]);
   writer.varint(expected[0]![1]);
@@ -50,11 +50,11 @@ test('changes of a key', () => {
   const seen: [number, number, boolean][] = [[entry.main, entry.sub, expected[0]![2]]];
   while (entry.next()) seen.push([entry.main, entry.sub, entry.tombstone]);
   assert.deepEqual(seen, expected);
-  assert.throws(() => list.writeItems(new ByteWriter(), 0, 2, 1), /out of order/);
+  assert.throws(() => list.writeItems(new EntryWriter(), 0, 2, 1), /out of order/);
 });
 
 test('cut entries are refused', () => {
-  const writer = new ByteWriter();
+  const writer = new EntryWriter();
   writer.byte(EntryFlag.lease | EntryFlag.hist);
   for (const value of [300, 0, 1, 1]) writer.varint(value);
   writer.uint32(7);

@@ -36,7 +36,7 @@
 // `keelson`, key `indexMerged`: what merges that a crash may end have brought, for each: newest main revision of its delta, 8,
 // length of the last key that it reached, 4, that key. Changes up to that revision of keys up to that key are in the tables.
 
-import { assert } from '../base/assert.ts';
+import { ByteWriter } from '../base/byte-writer.ts';
 import { assertSound } from '../base/fatal.ts';
 
 export const EntryFlag = { long: 1, lease: 2, hist: 4, tombstone: 8 } as const;
@@ -59,48 +59,20 @@ export const mergeMarkKey: Buffer = Buffer.from('indexMerge');
 export const mergedPartsKey: Buffer = Buffer.from('indexMerged');
 export const MERGED_PART_HEAD_BYTES = 12;
 
-/** Appends to a buffer that grows. */
-export class ByteWriter {
-  buffer: Buffer = Buffer.allocUnsafeSlow(4096);
-  length = 0;
-
-  reserve(bytes: number): void {
-    if (this.length + bytes <= this.buffer.length) return;
-    const grown = Buffer.allocUnsafeSlow(2 * (this.length + bytes));
-    grown.set(this.buffer.subarray(0, this.length));
-    this.buffer = grown;
-  }
-
-  byte(value: number): void {
-    this.reserve(1);
-    this.buffer[this.length++] = value;
-  }
-
-  varint(value: number): void {
-    this.reserve(10);
-    let rest = value;
-    while (rest >= 0x80) {
-      // The mask works on the low 32 bits, which a double above 2^32 keeps exact.
-      this.buffer[this.length++] = (rest & 0x7f) | 0x80;
-      rest = rest < 0x80000000 ? rest >>> 7 : Math.floor(rest / 128);
-    }
-    this.buffer[this.length++] = rest;
+/** Writes one entry or chunk after the other. */
+export class EntryWriter extends ByteWriter {
+  constructor() {
+    super(4096);
   }
 
   uint32(value: number): void {
     this.reserve(4);
-    this.length = this.buffer.writeUInt32BE(value, this.length);
+    this.length = this.bytes.writeUInt32BE(value, this.length);
   }
 
-  bytes(source: Uint8Array, start: number, end: number): void {
-    this.reserve(end - start);
-    if (end - start > 64) this.buffer.set(source.subarray(start, end), this.length);
-    else for (let i = start; i < end; i++) this.buffer[this.length + i - start] = source[i]!;
-    this.length += end - start;
-  }
-
+  /** What was written since the reset, until the next write. */
   view(): Buffer {
-    return this.buffer.subarray(0, this.length);
+    return this.bytes.subarray(0, this.length);
   }
 }
 
@@ -270,12 +242,13 @@ export class ChangeList {
   }
 
   /** Items of [from, to), the first relative to `newerMain`. */
-  writeItems(out: ByteWriter, from: number, to: number, newerMain: number): void {
+  writeItems(out: EntryWriter, from: number, to: number, newerMain: number): void {
     let newer = newerMain;
     for (let i = from; i < to; i++) {
       const main = this.mains[i]!;
       const sub = this.subs[i]!;
-      assert(main <= newer && newer < MAIN_MAX, 'changes of a key out of order');
+      // Some of them were read from the tables.
+      assertSound(main <= newer && newer < MAIN_MAX, 'changes of a key out of order');
       const flags = this.tombstones[i]! * ITEM_TOMBSTONE + (sub === 0 ? 0 : ITEM_SUB);
       out.varint((newer - main) * ITEM_SCALE + flags);
       if (sub !== 0) out.varint(sub);

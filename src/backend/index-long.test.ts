@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryStore } from '../testing/memory-tables.ts';
-import { ByteWriter, EntryFlag } from './index-entry.ts';
+import { EntryFlag, EntryWriter } from './index-entry.ts';
 import { TableKey } from './index-key.ts';
 import { LongKeyFinder } from './index-long.ts';
 
@@ -34,7 +34,7 @@ for (const [name, numbers] of Object.entries(ORDERS)) {
     const table = writer.table('t');
     const tableKey = new TableKey(0, 16);
     const finder = new LongKeyFinder();
-    const out = new ByteWriter();
+    const out = new EntryWriter();
     writer.transaction(() => {
       for (const n of numbers) {
         const key = keyOf(n);
@@ -42,7 +42,7 @@ for (const [name, numbers] of Object.entries(ORDERS)) {
         out.length = 0;
         out.byte(EntryFlag.long);
         out.varint(key.length);
-        out.bytes(key, 0, key.length);
+        out.copy(key, 0, key.length);
         table.put(finder.insertKey(table, tableKey, key, 0, key.length), out.view());
       }
     });

@@ -17,10 +17,10 @@ import { type IndexLimits, indexLimits } from '../limits.ts';
 import { CountWriter } from './index-count.ts';
 import type { FrozenDelta } from './index-delta.ts';
 import {
-  ByteWriter,
   ChangeList,
   EntryFlag,
   EntryReader,
+  EntryWriter,
   HIST_KEY_BYTES,
   HISTLOG_KEY_BYTES,
   HistlogKind,
@@ -105,6 +105,7 @@ export function compactSlice(
   const values: Buffer[] = [];
   const end = histlogKey(Buffer.alloc(HISTLOG_KEY_BYTES), rev, HistlogKind.dead, 0);
   tables.histlog.scan(undefined, end, (record, value) => {
+    assertSound(record.length === HISTLOG_KEY_BYTES, 'a record of history without a revision');
     records.push(Buffer.from(record));
     values.push(Buffer.from(value));
     return records.length < recordCount;
@@ -150,7 +151,7 @@ class SliceMerge {
   private readonly tableKey: TableKey;
   private readonly leasedKey: TableKey;
   private readonly changes: ChangeList = new ChangeList();
-  private readonly out: ByteWriter = new ByteWriter();
+  private readonly out: EntryWriter = new EntryWriter();
   private readonly histKeyBytes: Buffer = Buffer.alloc(HIST_KEY_BYTES);
   private readonly histlogKeyBytes: Buffer = Buffer.alloc(HISTLOG_KEY_BYTES);
   /** The key's entry as it was. */
@@ -330,7 +331,7 @@ class SliceMerge {
     out.byte(flags);
     if (this.tableKey.long) {
       out.varint(end - start);
-      out.bytes(slab, start, end);
+      out.copy(slab, start, end);
     }
     out.varint(main);
     out.varint(this.changes.subs[0]!);
@@ -376,7 +377,7 @@ class SliceMerge {
     this.out.length = 0;
     this.out.byte(EntryFlag.long);
     this.out.varint(end - start);
-    this.out.bytes(slab, start, end);
+    this.out.copy(slab, start, end);
     const at = this.finder.insertKey(this.tables.leased, this.leasedKey, slab, start, end);
     this.tables.leased.put(at, this.out.view());
   }

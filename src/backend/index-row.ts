@@ -9,6 +9,10 @@ export function corrupt(what: string): FatalError {
   return new FatalError(ExitCode.backendCorrupt, `the database is damaged: ${what}; restore it from a snapshot`);
 }
 
+function isOfRevision({ modRevision, createRevision }: KeyValueView, main: number): boolean {
+  return modRevision === main && createRevision > 0 && createRevision <= main;
+}
+
 export class IndexRow {
   /** Without an ordinal: the row is in a table. */
   readonly state: KeyState = newKeyState();
@@ -22,6 +26,9 @@ export class IndexRow {
     const { view, state } = this;
     if (!isRevisionKey(key)) throw corrupt('a row without a revision');
     if (!view.parse(buffer, start, end)) throw corrupt(`row ${revisionMain(key)} is no KeyValue`);
+    if (view.keyStart === view.keyEnd) throw corrupt(`row ${revisionMain(key)} has no key`);
+    if (!isTombstoneKey(key) && !isOfRevision(view, revisionMain(key)))
+      throw corrupt(`row ${revisionMain(key)} is another's`);
     this.keyStart = view.keyStart;
     this.keyEnd = view.keyEnd;
     state.main = revisionMain(key);

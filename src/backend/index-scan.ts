@@ -6,10 +6,11 @@
 // scanned up to where that page ends. Pages begin small and double: a visitor that stops soon pays for little, and deleted keys
 // that were not live at the revision bring no more than their page to read.
 
+import { ByteWriter } from '../base/byte-writer.ts';
 import type { EntryVisitor, WalkAhead } from '../io/table.ts';
 import type { IndexLimits } from '../limits.ts';
 import { clearNewest, type Delta, type KeyState, newKeyState } from './index-delta.ts';
-import { ByteWriter, EntryReader } from './index-entry.ts';
+import { EntryReader } from './index-entry.ts';
 import { compareBytes, KeyReader } from './index-key.ts';
 import { OrderCursor } from './index-order.ts';
 import type { TableReader } from './index-tables.ts';
@@ -57,7 +58,7 @@ class DeltaSource {
 class DeadPage {
   count = 0;
   next = 0;
-  readonly bytes: ByteWriter = new ByteWriter();
+  readonly bytes: ByteWriter = new ByteWriter(4096);
   /** Of each key: where it ends in `bytes`, and its change at the revision. */
   readonly ends: number[] = [];
   readonly mains: number[] = [];
@@ -66,7 +67,7 @@ class DeadPage {
   clear(): void {
     this.count = 0;
     this.next = 0;
-    this.bytes.length = 0;
+    this.bytes.reset();
   }
 
   get start(): number {
@@ -212,7 +213,7 @@ export class IndexScan {
     this.sidePresent = false;
     if (active.present) this.offerDelta(active);
     if (frozen.present) this.offerDelta(frozen);
-    if (dead.next < dead.count && this.offer(dead.bytes.buffer, dead.start, dead.end)) this.deadAtSide = true;
+    if (dead.next < dead.count && this.offer(dead.bytes.bytes, dead.start, dead.end)) this.deadAtSide = true;
   }
 
   private offerDelta(source: DeltaSource): void {
@@ -267,7 +268,7 @@ export class IndexScan {
     }
     if (deadEntry.newestMain <= this.atRev) return true;
     if (!this.reader.resolve(deadEntry, this.atRev, state) || state.tombstone) return true;
-    dead.bytes.bytes(key.buffer, key.start, key.end);
+    dead.bytes.copy(key.buffer, key.start, key.end);
     dead.ends[dead.count] = dead.bytes.length;
     dead.mains[dead.count] = state.main;
     dead.subs[dead.count] = state.sub;

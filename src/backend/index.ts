@@ -15,7 +15,7 @@
 // revision; the environment is refreshed only between calls; the visitor of a scan calls nothing here.
 
 import { assert } from '../base/assert.ts';
-import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
 import { type IndexLimits, indexLimits } from '../limits.ts';
 import { BlockCounts } from './index-count.ts';
@@ -87,12 +87,8 @@ export class KeyIndex {
     this.blocks.load();
     readMergeMark(this.tables, this.mark);
     this.merged = readMergedParts(this.tables);
-    if (this.merged.length === 0 && this.mark.position !== MERGE_FINISHED) {
-      throw new FatalError(
-        ExitCode.backendCorrupt,
-        'a merge of the key index did not end and does not tell how far it came',
-      );
-    }
+    const isTold = this.merged.length > 0 || this.mark.position === MERGE_FINISHED;
+    assertSound(isTold, 'a merge of the key index did not end and does not tell how far it came');
     this.life = new LifeLog(this.mark.touchedMain, this.limits);
     this.newestMain = 0;
     this.newestSub = 0;

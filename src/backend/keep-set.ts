@@ -21,7 +21,7 @@ export function hasLiveKeyAt(index: KeyIndex, revision: number): boolean {
  * For HashKV, whose keep set has no tombstones: a key that is deleted and put again in the very revision is not in it either, since
  * etcd looks for the revision in the key's first generation that reaches it, which ends with that tombstone.
  */
-export function keepsKeyAt(index: KeyIndex, rows: Rows, revision: number): boolean {
+export function keepsKeyAt(index: KeyIndex, rows: RevisionRows, revision: number): boolean {
   let found = false;
   const changed: string[] = [];
   index.scan(FIRST_KEY, null, revision, (key, start, end, state) => {
@@ -40,11 +40,11 @@ export function keepsKeyAt(index: KeyIndex, rows: Rows, revision: number): boole
   return changed.some((key) => !deleted.has(key));
 }
 
-interface Rows {
+export interface RevisionRows {
   scanRows(fromMain: number, toMain: number, visit: RowVisitor): void;
 }
 
-export function hasTombstoneAt(rows: Rows, revision: number): boolean {
+export function hasTombstoneAt(rows: RevisionRows, revision: number): boolean {
   let found = false;
   rows.scanRows(revision, revision, (_main, _sub, tombstone) => {
     found = tombstone;

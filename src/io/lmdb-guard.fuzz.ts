@@ -165,6 +165,7 @@ function attempt(work: () => void): boolean {
   } catch (error) {
     if (error instanceof FatalError && error.exitCode === ExitCode.backendCorrupt) {
       assert.match(error.message, /the database .*\.mdb is damaged: .*; restore it from a snapshot$/);
+      assert.doesNotMatch(error.message, /MDB_/, 'LMDB has met it');
       return false;
     }
     throw error;

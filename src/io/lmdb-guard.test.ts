@@ -170,6 +170,14 @@ test('values and children outside of what there is', () => {
   }
 });
 
+test('a leaf in the place of another, under its number', () => {
+  const swap = (content: Buffer): void => {
+    const from = leafOf(content, BIG + 500);
+    content.copy(content, leafOf(content, BIG) + 8, from + 8, from + lmdbPageBytes);
+  };
+  assert.match(String(found(swap, put)), /keys that belong to another page/);
+});
+
 test('a removal, a walk and a count look at the pages beside', () => {
   const beside = (step: number) => (content: Buffer) => {
     const branch = wayTo(content, keyOf(BIG))[1]!;
@@ -196,6 +204,8 @@ test('a removal, a walk and a count look at the pages beside', () => {
   assert.match(String(found(beside(1), walk(false))), /impossible bounds/);
   assert.match(String(found(beside(-1), walk(true))), /impossible bounds/);
   assert.match(String(found(beside(1), count)), /impossible bounds/);
+  const countOne: Work = (environment) => void environment.table('t').count(keyOf(BIG), keyOf(BIG + 1));
+  assert.match(String(found(beside(1), countOne)), /impossible bounds/, 'the first key behind the range may be there');
   assert.equal(found(beside(-1), count), null);
 });
 

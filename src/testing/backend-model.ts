@@ -14,6 +14,8 @@ export interface Change {
   readonly key: string;
   /** null: delete. */
   readonly value: string | null;
+  /** Of a put; without it, none. */
+  readonly lease?: number;
 }
 
 export type Operation =
@@ -37,13 +39,13 @@ interface LiveKey {
   readonly version: number;
 }
 
-function encodeRow(key: string, value: string | null, createMain: number, main: number, version: number): Buffer {
+function encodeRow({ key, value, lease = 0 }: Change, createMain: number, main: number, version: number): Buffer {
   const keyBytes = Buffer.from(key, 'latin1');
   const valueBytes = Buffer.from(value ?? '', 'latin1');
-  const length = keyValueLength(keyBytes.length, createMain, main, version, valueBytes.length, 0, 0);
+  const length = keyValueLength(keyBytes.length, createMain, main, version, valueBytes.length, 0, lease);
   const out = Buffer.alloc(length);
   const at = writeKeyValueHead(out, 0, keyBytes, 0, keyBytes.length, createMain, main, version);
-  writeKeyValueTail(out, at, valueBytes, 0, valueBytes.length, 0, 0);
+  writeKeyValueTail(out, at, valueBytes, 0, valueBytes.length, 0, lease);
   return out;
 }
 
@@ -76,13 +78,14 @@ export class Model {
   private applyTxn(changes: readonly Change[]): void {
     const main = this.revision + 1;
     let sub = 0;
-    for (const { key, value } of changes) {
+    for (const change of changes) {
+      const { key, value } = change;
       const before = this.live.get(key);
       if (value === null && before === undefined) continue;
       if (before !== undefined) before.row.superseded = main;
       const createMain = value === null ? 0 : (before?.createMain ?? main);
       const version = value === null ? 0 : (before?.version ?? 0) + 1;
-      const bytes = encodeRow(key, value, createMain, value === null ? 0 : main, version);
+      const bytes = encodeRow(change, createMain, value === null ? 0 : main, version);
       const row = { main, sub: sub++, key, tombstone: value === null, bytes, superseded: Infinity };
       this.rows.push(row);
       if (value === null) this.live.delete(key);
@@ -148,13 +151,14 @@ function applyTxn(backend: Backend, changes: readonly Change[]): void {
   const main = Math.max(1, backend.currentRevision) + 1;
   let sub = 0;
   const state = newKeyState();
-  for (const { key, value } of changes) {
+  for (const change of changes) {
+    const { key, value, lease = 0 } = change;
     const keyBytes = Buffer.from(key, 'latin1');
     const live = backend.index.get(keyBytes, 0, keyBytes.length, state);
     if (value === null && !live) continue;
     const createMain = value === null ? 0 : live ? state.createMain : main;
     const version = value === null ? 0 : live ? state.version + 1 : 1;
-    const bytes = encodeRow(key, value, createMain, value === null ? 0 : main, version);
+    const bytes = encodeRow(change, createMain, value === null ? 0 : main, version);
     const oldMain = live ? state.main : 0;
     const oldSub = live ? state.sub : 0;
     state.ordinal = backend.appendRow(main, sub, value === null, bytes.length, oldMain, oldSub);
@@ -163,6 +167,8 @@ function applyTxn(backend: Backend, changes: readonly Change[]): void {
     state.sub = sub++;
     state.createMain = createMain;
     state.version = version;
+    state.leaseHi = 0;
+    state.leaseLo = value === null ? 0 : lease;
     state.tombstone = value === null;
     backend.index.record(keyBytes, 0, keyBytes.length, state);
   }

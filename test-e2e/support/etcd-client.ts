@@ -220,6 +220,9 @@ export class EtcdClient {
         events.push(...answer.events);
         if ((events.at(-1)?.kv?.modRevision ?? 0) >= lastRevision) finish(() => resolve(events));
       });
+      void stream.ended.then(({ message }) =>
+        finish(() => reject(new Error(`history from ${startRevision}: ${message}`))),
+      );
       stream.send({ createRequest: { ...everything, startRevision } });
     });
   }

@@ -14,6 +14,8 @@ export const keelsonBin: string =
 const READY = 'ready to serve client requests';
 /** A start replays at most what a test has written; beyond this something hangs. */
 const startTimeoutMs = 30_000;
+/** The end of one under load on a slow disk; beyond this something hangs. */
+const stopMsMax = 60_000;
 
 export interface LogLine {
   readonly level: string;
@@ -164,7 +166,11 @@ export class ServerProcess {
   /** Sends the signal and waits for the end. */
   async stop(signal: NodeJS.Signals): Promise<Exit> {
     this.child.kill(signal);
-    return await this.exited;
+    // One that hangs shows by its end, not by a test that never ends.
+    const guard = setTimeout(() => this.child.kill('SIGKILL'), stopMsMax);
+    const exit = await this.exited;
+    clearTimeout(guard);
+    return exit;
   }
 
   /** Anonymous memory in bytes. */
