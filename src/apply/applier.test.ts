@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ByteWriter } from '../base/byte-writer.ts';
+import { readSlice } from '../limits.ts';
 import {
   AlarmAction,
   AlarmMember,
@@ -217,7 +218,7 @@ test('a CORRUPT alarm stops everything of KV and leases, but not alarms, checkpo
   const checkpoints = [{ id: 1n, remainingTtl: 7n }];
   bench.apply(RequestField.leaseCheckpoint, encode(LeaseCheckpointRequest, { checkpoints }));
   assert.equal(bench.lessor.lookup(1n)!.remainingSeconds, 7);
-  assert.equal(bench.applier.readTxn(new TxnRequest(), new ByteWriter(8)), null);
+  assert.equal(bench.applier.readTxn(new TxnRequest(), new ByteWriter(8), readSlice), null);
   alarm(bench, AlarmAction.deactivate, 5n, AlarmType.corrupt);
   assert.equal(put(bench, 'a', '').error, etcdErrors.noSpace);
 });

@@ -8,7 +8,7 @@
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { Lessor } from '../lease/lessor.ts';
-import { applyAnswerBytesMax, applyBodyBytesKept } from '../limits.ts';
+import { applyAnswerBytesMax, applyBodyBytesKept, type ReadSlice } from '../limits.ts';
 import type { Cluster } from '../membership/cluster.ts';
 import type { Store } from '../mvcc/store.ts';
 import {
@@ -31,6 +31,7 @@ import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { AlarmStore } from './alarms.ts';
 import { LEASE_COST_BYTES, putCost, txnCost } from './quota.ts';
 import { TxnRunner } from './txn.ts';
+import type { TxnRead } from './txn-read.ts';
 
 export interface ApplierOptions {
   readonly store: Store;
@@ -188,11 +189,14 @@ export class Applier {
     this.revision = store.currentRevision;
   }
 
-  /** A Txn of ranges alone, outside raft: only reads, so no entry and no transaction; as in etcd no alarm stops it. */
-  readTxn(txn: TxnRequest, out: ByteWriter): EtcdError | null {
-    const error = this.txns.run(txn, out);
+  /**
+   * A slice of a Txn of ranges alone, outside raft: only reads, so no entry and no transaction; as in etcd no alarm stops it. What is
+   * left goes on by the TxnRead.
+   */
+  readTxn(txn: TxnRequest, out: ByteWriter, slice: ReadSlice): EtcdError | TxnRead | null {
+    const read = this.txns.runReads(txn, out, slice);
     this.options.store.noteTransaction();
-    return error;
+    return read;
   }
 
   private deleteRange(buffer: Buffer, start: number, end: number): void {

@@ -15,6 +15,7 @@ import { etcdErrors } from '../proto/rpctypes.ts';
 import { decodeTxnAnswer, encodeTxn, type OpInit, type TxnInit } from '../testing/kv-messages.ts';
 import { ApplyBench, type PlainAnswer, plainAnswer, TxnModel } from './apply-fixture.ts';
 import { isReadOnly, isSerializable } from './txn.ts';
+import { TxnRead } from './txn-read.ts';
 
 const LEASES = [1n, 2n, -1n];
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
@@ -121,7 +122,10 @@ function runReadOnly(bench: ApplyBench, txn: TxnInit): PlainAnswer | { readonly 
   const request = new TxnRequest();
   assert.ok(request.parse(bytes, 0, bytes.length));
   const out = new ByteWriter(16);
-  return bench.applier.readTxn(request, out) ?? plainAnswer(decodeTxnAnswer(out.bytes.subarray(0, out.length))!);
+  const read = bench.applier.readTxn(request, out, { keys: 2, bytes: 50, countKeys: 2 });
+  if (read instanceof TxnRead) while (!read.step(out));
+  else if (read !== null) return read;
+  return plainAnswer(decodeTxnAnswer(out.bytes.subarray(0, out.length))!);
 }
 
 /** Each lease's keys are those of the live keys that name it. */

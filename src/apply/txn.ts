@@ -1,8 +1,11 @@
 // Runs a Txn: compares, checks and then executes the chosen branch, all within the store's open write transaction, as etcd's
 // etcdserver/txn does. Every check comes before the first write: a branch that could fail halfway would leave members different.
+// One that only reads has no transaction, and is left to txn-read.ts after a slice.
 
 import { assert } from '../base/assert.ts';
 import type { ByteWriter } from '../base/byte-writer.ts';
+import type { ReadSlice } from '../limits.ts';
+import { RangeRead } from '../mvcc/range-read.ts';
 import type { RowRef } from '../mvcc/storage.ts';
 import type { Store } from '../mvcc/store.ts';
 import {
@@ -17,6 +20,7 @@ import {
 } from '../proto/kv-request.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import { rangeCost, TxnRead, writeRevisionHeader } from './txn-read.ts';
 
 /** Whether a lease exists; ids as u32 halves. */
 export interface LeaseLookup {
@@ -33,6 +37,22 @@ export function isReadOnly(txn: TxnRequest): boolean {
 /** True when in addition every range is serializable. */
 export function isSerializable(txn: TxnRequest): boolean {
   return txn.success.every(isSerializableRange) && txn.failure.every(isSerializableRange);
+}
+
+/** True when neither branch of a Txn that only reads can answer more than so many keys, whatever the store holds. */
+export function isPaged(txn: TxnRequest, keysMax: number): boolean {
+  return answersAtMost(txn.success, keysMax) && answersAtMost(txn.failure, keysMax);
+}
+
+function answersAtMost(ops: readonly RequestOp[], keysMax: number): boolean {
+  let keys = 0;
+  for (const op of ops) {
+    if (!(op instanceof RangeRequest)) return false;
+    if (op.rangeEndStart === op.rangeEndEnd) keys++;
+    else if (op.limit > 0) keys += op.limit;
+    else return false;
+  }
+  return keys <= keysMax;
 }
 
 function isRange(op: RequestOp): boolean {
@@ -67,9 +87,60 @@ export class TxnRunner {
     this.step = 0;
     const error = this.check(txn);
     if (error !== null) return error;
-    if (this.store.isWriting) this.store.noteTransaction();
+    this.store.noteTransaction();
     this.step = 0;
     return this.execute(txn, out);
+  }
+
+  /**
+   * Executes a Txn of ranges alone, no more than some slice of it: what is left goes on by the TxnRead, to be stepped to its end or
+   * closed. Counts as run() and its transaction do. Hot: one that fits makes no object for it.
+   */
+  runReads(txn: TxnRequest, out: ByteWriter, slice: ReadSlice): EtcdError | TxnRead | null {
+    const { store } = this;
+    this.path = [];
+    this.choose(txn);
+    this.step = 0;
+    const error = this.check(txn);
+    if (error !== null) return error;
+    const succeeded = this.path[0] === true;
+    const ops = succeeded ? txn.success : txn.failure;
+    const lengthMax = out.length + slice.bytes;
+    out.varintField(0x10, succeeded ? 1 : 0);
+    let keysLeft = slice.keys;
+    for (let at = 0; at < ops.length; at++) {
+      const range = rangeOf(ops[at]);
+      if (out.full) {
+        store.noteRange();
+        continue;
+      }
+      if (keysLeft <= 0 || out.length >= lengthMax) return this.leave(ops, at, 0, slice, out);
+      const start = out.length;
+      const response = out.openMessage(0x1a);
+      const member = out.openMessage(0x0a);
+      const headerStart = out.length;
+      writeRevisionHeader(out, store.currentRevision);
+      const read = store.rangeSliced(range, out, slice);
+      if (read instanceof RangeRead) {
+        // What it has answered is taken out of the answer again: its length is not known yet.
+        const end = out.length;
+        out.length = start;
+        const left = this.leave(ops, at, 1, slice, out);
+        left.takeUp(read, out.bytes, headerStart, end);
+        return left;
+      }
+      assert(read === null, 'a range that was checked fails');
+      out.closeMessage(member);
+      out.closeMessage(response);
+      keysLeft -= rangeCost(range, store.sliceKeys, slice);
+    }
+    return null;
+  }
+
+  /** The ranges from `at` on, of which so many have `begun`, are not complete. */
+  private leave(ops: readonly RequestOp[], at: number, begun: number, slice: ReadSlice, out: ByteWriter): TxnRead {
+    for (let next = at + begun; next < ops.length; next++) this.store.noteRange();
+    return new TxnRead(this.store, ops.slice(at).map(rangeOf), slice, out);
   }
 
   private choose(txn: TxnRequest): void {
@@ -233,10 +304,9 @@ function readsPrevious(put: PutRequest): boolean {
   return put.prevKv || put.ignoreValue || put.ignoreLease;
 }
 
-function writeRevisionHeader(out: ByteWriter, revision: number): void {
-  const header = out.openMessage(0x0a);
-  out.varintField(0x18, revision);
-  out.closeMessage(header);
+function rangeOf(op: RequestOp | undefined): RangeRequest {
+  assert(op instanceof RangeRequest, 'a Txn that only reads has another operation');
+  return op;
 }
 
 function evaluate(compare: Compare, kv: KeyValueView): boolean {

@@ -333,6 +333,13 @@ function rowOf(kv: Kv): KeyValueView {
   return view;
 }
 
+/** As a read does, within a turn. */
+function endRun(sorter: RowSorter): void {
+  sorter.endRun();
+  if (sorter.isCrowded) sorter.beginPrune();
+  while (sorter.isPruning) sorter.prune(100, 1000);
+}
+
 test('the sorter merges runs in any order of the targets, and keeps little more than its limit', () => {
   const random = new SeededRandom(3);
   const kvs: Kv[] = [];
@@ -355,9 +362,9 @@ test('the sorter merges runs in any order of the targets, and keeps little more 
         const view = rowOf(kv);
         sorter.add(view, 2, view.buffer.length - 2);
         bytesMax = Math.max(bytesMax, sorter.heldBytes);
-        if (i % 701 === 700) sorter.endRun();
+        if (i % 701 === 700) endRun(sorter);
       }
-      sorter.endRun();
+      endRun(sorter);
       const out = new ByteWriter(16);
       while (sorter.emit(out, 100, 1000));
       const field = fields[target]!;
@@ -375,6 +382,101 @@ test('the sorter merges runs in any order of the targets, and keeps little more 
     }
   }
 });
+
+test('a sorter that prunes at any time, in slices of any size, answers as a sort of all, and no slice does more than its part', () => {
+  const fields = ['key', 'version', 'create', 'mod', 'value'] as const;
+  let slices = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new SeededRandom(seed);
+    const limit = 1 + random.below(300);
+    const [sortTarget, sortOrder] = [random.below(5), 1 + random.below(2)];
+    const sorter = new RowSorter(requestOf({ key: 'k', sortTarget, sortOrder, limit }));
+    const kvs: Kv[] = [];
+    const rowsMax = 1 + random.below(20);
+    const bytesMax = 20 + random.below(2000);
+    try {
+      for (let count = random.below(2000); kvs.length < count; ) {
+        const value = String(random.below(50)).repeat(random.below(20));
+        const mod = random.below(500);
+        const kv = { key: `k${100_000 + kvs.length}`, value, create: random.below(5), mod, version: 1, lease: 0n };
+        kvs.push(kv);
+        const view = rowOf(kv);
+        sorter.add(view, 2, view.buffer.length - 2);
+        if (random.below(30) > 0) continue;
+        sorter.endRun();
+        if (random.below(4) > 0) continue;
+        const held = sorter.heldBytes;
+        sorter.beginPrune();
+        assert.equal(sorter.isPruning, sorter.heldRows > limit);
+        while (sorter.isPruning) {
+          const before = sorter.heldBytes;
+          sorter.prune(rowsMax, bytesMax);
+          slices++;
+          // The slice's rows, the last of which may be large, with what each costs beside its bytes.
+          const part = Math.min(bytesMax + 100, rowsMax * 100) + rowsMax * 40;
+          assert.ok(sorter.heldBytes <= before + part, 'a slice moves more than its part');
+          assert.ok(sorter.heldBytes <= 2 * held);
+        }
+        assert.ok(sorter.heldRows <= limit || sorter.heldBytes === held);
+      }
+      sorter.endRun();
+      const out = new ByteWriter(16);
+      while (sorter.emit(out, rowsMax, bytesMax));
+      const field = fields[sortTarget]!;
+      const sign = sortOrder === 2 ? -1 : 1;
+      const sorted = kvs.toSorted((a, b) => (a[field] === b[field] ? 0 : a[field] < b[field] ? -sign : sign));
+      const answered = decodeRange(out.bytes.subarray(0, out.length), 0).kvs;
+      assert.deepEqual(answered, sorted.slice(0, limit));
+      assert.equal(sorter.more, kvs.length > limit);
+    } catch (error) {
+      throw new Error(`seed ${seed}`, { cause: error });
+    }
+  }
+  assert.ok(slices > 2000, `only ${slices} slices`);
+});
+
+test('a sorted read with a large limit prunes in slices: no turn merges more rows than its slice', () => {
+  const COUNT = 12_000;
+  const slice = { keys: 200, bytes: 1 << 20, countKeys: 200 };
+  const checked = new CheckedStore();
+  checked.begin();
+  for (let i = 0; i < COUNT; i++) checked.put(`k${100_000 + i}`, String(i % 977));
+  checked.commit();
+  const options = { key: 'k', end: 'l', sortTarget: 4, sortOrder: 2, limit: 2000 };
+  const out = new ByteWriter(16);
+  const read = checked.store.rangeSliced(requestOf(options), out, slice);
+  assert.ok(read instanceof RangeRead);
+  let pruned = 0;
+  for (let done = false; !done; ) {
+    const [visited, answered] = [read.visited, read.answered];
+    const writes = copiesOf(() => {
+      done = read.step(out);
+    });
+    // A row is copied once when it is collected, merged or answered: each turn does one of the three.
+    assert.ok(writes <= slice.keys, `${writes} rows were moved in a turn`);
+    if (writes > 0 && read.visited === visited && read.answered === answered) pruned++;
+  }
+  // Once more than 8,096 rows are held, 2,000 of them are kept.
+  assert.ok(pruned >= 10, `only ${pruned} turns of a prune`);
+  assert.deepEqual(decodeRange(out.bytes.subarray(0, out.length), 2), checked.expected(options));
+  assert.equal(checked.storage.pinned, 0);
+});
+
+/** How often bytes are copied into writers meanwhile: once a row. */
+function copiesOf(run: () => void): number {
+  const { copy } = ByteWriter.prototype;
+  let count = 0;
+  ByteWriter.prototype.copy = function (source, start, end): void {
+    count++;
+    copy.call(this, source, start, end);
+  };
+  try {
+    run();
+  } finally {
+    ByteWriter.prototype.copy = copy;
+  }
+  return count;
+}
 
 test('what is remembered of pages is bounded, in entries and bytes, and the least recently used goes', () => {
   const random = new SeededRandom(5);

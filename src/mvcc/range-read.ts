@@ -3,7 +3,8 @@
 // plain range: that is store.ts, without an object.
 //
 //   keys ─────────────┐                 plain: KeyValues in key order, as they come
-//   collect ── emit ──┼── count ── done  sorted or filtered: all KeyValues first, then those that are answered
+//   collect ── emit ──┼── count ── done  sorted or filtered: all KeyValues first (now and then slices that let those go which are
+//                     │                 behind the limit), then those that are answered
 //                     └────────────▶    count: only when the answer needs more than was seen, and the index cannot tell at once
 
 import type { ByteWriter } from '../base/byte-writer.ts';
@@ -11,19 +12,11 @@ import type { ReadSlice } from '../limits.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
 import { hasRevisionFilters, isDefaultOrdering, isPlainRange } from './kv-range.ts';
 import type { RangeCount } from './range-count.ts';
+import type { SliceEnd } from './range-slices.ts';
 import { RowSorter } from './row-sorter.ts';
 import type { Store } from './store.ts';
 
 type Phase = 'keys' | 'collect' | 'emit' | 'count' | 'done';
-
-/** What the first slice, in store.ts, has come to. */
-export interface SliceEnd {
-  visited: number;
-  /** There are keys beyond the limit. */
-  more: boolean;
-  /** The slice ended before this key; null: the range ended, or the limit was reached. */
-  resumeKey: Buffer | null;
-}
 
 export class RangeRead {
   /** That of the answer's header. */
@@ -43,6 +36,8 @@ export class RangeRead {
   /** The last key that was answered, when there are more than the limit lets out. */
   private lastKey: Buffer | null = null;
   private readonly sorter: RowSorter | null;
+  /** The sorter has all that it is to have. */
+  private isCollected = false;
   /** How many keys are to be collected. */
   private readonly collectMax: number;
   private counter: RangeCount | null = null;
@@ -130,21 +125,28 @@ export class RangeRead {
   }
 
   private stepCollect(out: ByteWriter): void {
-    const { store, slice } = this;
+    const { slice } = this;
     const sorter = this.sorter!;
-    const left = Math.min(slice.keys, this.collectMax - this.visited);
-    const { visited, resumeKey } = store.collectSlice(this.rest, this.revision, left, slice.bytes, sorter);
-    this.visited += visited;
-    sorter.endRun();
-    if (sorter.rowBytes > out.bytesMax) sorter.prune();
+    if (sorter.isPruning) sorter.prune(slice.keys, slice.bytes);
+    else this.collect(sorter, out.bytesMax);
+    if (sorter.isPruning) return;
     if (sorter.rowBytes > out.bytesMax) out.full = true;
-    if (resumeKey !== null && this.visited < this.collectMax) {
-      this.rest = withKey(this.request, resumeKey);
-      return;
-    }
+    if (!this.isCollected) return;
     this.phase = 'emit';
     // All of it was one slice: so it is answered in one.
     if (this.visited <= slice.keys && !out.full) this.step(out);
+  }
+
+  /** Collects a slice; when that makes too much, a prune has begun, whose slices are the next. */
+  private collect(sorter: RowSorter, bytesMax: number): void {
+    const { store, slice } = this;
+    const left = Math.min(slice.keys, this.collectMax - this.visited);
+    const { visited, resumeKey } = store.collectSlice(this.rest, this.revision, left, slice.bytes, sorter);
+    this.visited += visited;
+    this.isCollected = resumeKey === null || this.visited === this.collectMax;
+    if (!this.isCollected) this.rest = withKey(this.request, resumeKey!);
+    sorter.endRun();
+    if (sorter.rowBytes > bytesMax || (sorter.isCrowded && !this.isCollected)) sorter.beginPrune();
   }
 
   private beginCount(out: ByteWriter): void {

@@ -2,10 +2,14 @@
 // is sorted when it ends, and what is answered is merged out of all runs. So no turn has to sort everything. The bytes of a run
 // lie in one buffer and its offsets in numbers: no object a KeyValue.
 //
+// Rows behind the limit go now and then: what is before it is merged into new runs, a slice of the read each, while nothing is added;
+// the old ones go when that is done. So twice the limit and a little is held, and while it goes on once the limit more.
+//
 // Ties keep key order; etcd's sort is unstable, so there the order of ties is unspecified. A target other than the key without an
 // order sorts ascending, as in etcd.
 //
 //   add(a) add(c) endRun()   add(e) add(b) endRun()   →   runs [a c] [b e]   →   emit: a b c e
+//   limit 3, slices of 2:    beginPrune() prune() prune()   →   runs [a b] [c]   →   add(d) ...
 
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
@@ -45,7 +49,9 @@ class Run {
 export class RowSorter {
   /** Rows added. */
   count = 0;
-  /** Bytes of the rows that are held. */
+  /** Rows that are held: all, but those that a prune let go. */
+  heldRows = 0;
+  /** ... and their bytes. */
   rowBytes = 0;
   /** Rows answered. */
   emitted = 0;
@@ -56,8 +62,11 @@ export class RowSorter {
   private readonly keysOnly: boolean;
   private runs: Run[] = [];
   private run: Run = new Run();
-  private held = 0;
   private pruneBytes = PRUNE_BYTES;
+  /** What a prune has merged so far, in order; null: none goes on. Each row of it is still in `runs` too. */
+  private kept: Run[] | null = null;
+  private keptCount = 0;
+  private keptBytes = 0;
   /** Runs that have rows left, the one with the least first: a binary heap. */
   private heap: number[] | null = null;
   private readonly view = new KeyValueView();
@@ -72,7 +81,7 @@ export class RowSorter {
 
   /** Bytes of memory that it holds. */
   get heldBytes(): number {
-    return this.rowBytes + this.held * ROW_OVERHEAD_BYTES;
+    return this.rowBytes + this.keptBytes + (this.heldRows + this.keptCount) * ROW_OVERHEAD_BYTES;
   }
 
   /** Whether there are more rows than the limit lets out. */
@@ -82,9 +91,10 @@ export class RowSorter {
 
   /** A KeyValue, after all that were added before in the order of the keys. */
   add(view: KeyValueView, rowStart: number, rowEnd: number): void {
+    assert(this.kept === null, 'a row is added in a prune');
     this.count++;
     // In the order of the keys those behind the limit are only counted.
-    if (!this.sorts && this.held >= this.limit) return;
+    if (!this.sorts && this.heldRows >= this.limit) return;
     const { run, target } = this;
     const start = run.bytes.length;
     // What is read from the index alone has no lease in etcd's answer; when the values were needed for sorting, it has.
@@ -93,7 +103,7 @@ export class RowSorter {
     const end = run.bytes.length;
     run.ends.push(end);
     this.noteSortKey(run, view, start - rowStart);
-    this.held++;
+    this.heldRows++;
     this.rowBytes += end - start;
   }
 
@@ -111,7 +121,7 @@ export class RowSorter {
     run.numbers.push(number);
   }
 
-  /** Ends a slice: sorts its rows, and lets those go that cannot be answered any more. */
+  /** Ends a slice: sorts its rows. */
   endRun(): void {
     const { run } = this;
     if (run.count === 0) return;
@@ -120,15 +130,31 @@ export class RowSorter {
     run.order = Uint32Array.from(ids);
     this.runs.push(run);
     this.run = new Run();
-    if (this.held > 2 * this.limit + PRUNE_ROWS || this.rowBytes > this.pruneBytes) this.prune();
   }
 
-  /** Lets the rows go that are behind the limit. After the end of a run. */
-  prune(): void {
+  /** So much is held that a prune pays. */
+  get isCrowded(): boolean {
+    return this.heldRows > 2 * this.limit + PRUNE_ROWS || this.rowBytes > this.pruneBytes;
+  }
+
+  /** Nothing may be added or emitted until prune() has ended it. */
+  get isPruning(): boolean {
+    return this.kept !== null;
+  }
+
+  /** Begins to let the rows go that are behind the limit, if there are any. After the end of a run. */
+  beginPrune(): void {
+    assert(this.run.count === 0, 'a prune begins within a run');
+    if (this.heldRows > this.limit) this.kept = [];
+  }
+
+  /** Goes on with a prune, if there is one, for a slice: a run of so many rows and bytes. */
+  prune(rowsMax: number, bytesMax: number): void {
+    const { kept, limit } = this;
+    if (kept === null) return;
     const best = new Run();
-    const { limit } = this;
-    if (this.held <= limit) return;
-    while (best.count < limit) {
+    const countMax = Math.min(rowsMax, limit - this.keptCount);
+    while (best.count < countMax && best.bytes.length < bytesMax) {
       const { run, row } = this.pop();
       const start = run.startOf(row);
       const shift = best.bytes.length - start;
@@ -139,15 +165,25 @@ export class RowSorter {
       best.to.push(run.to[row]! + shift);
     }
     best.order = Uint32Array.from(best.ends.keys());
-    this.runs = [best];
+    kept.push(best);
+    this.keptCount += best.count;
+    this.keptBytes += best.bytes.length;
+    if (this.keptCount === limit) this.endPrune(kept);
+  }
+
+  private endPrune(kept: Run[]): void {
+    this.runs = kept;
     this.heap = null;
-    this.held = best.count;
-    this.rowBytes = best.bytes.length;
+    this.heldRows = this.keptCount;
+    this.rowBytes = this.keptBytes;
     this.pruneBytes = PRUNE_BYTES + 2 * this.rowBytes;
+    this.kept = null;
+    this.keptCount = this.keptBytes = 0;
   }
 
   /** Appends rows as RangeResponse's kvs (2), until the slice is full; false: that was the last one. */
   emit(out: ByteWriter, keysMax: number, bytesMax: number): boolean {
+    assert(this.kept === null, 'rows are answered in a prune');
     const wanted = Math.min(this.count, this.limit);
     const first = this.emitted;
     const start = out.length;

@@ -7,13 +7,13 @@ import type { ByteWriter } from '../base/byte-writer.ts';
 import { assertSound } from '../base/fatal.ts';
 import { type PageRemainderLimits, type ReadSlice, readSlice, wholeRead } from '../limits.ts';
 import type { RangeRequest } from '../proto/kv-request.ts';
-import { KeyValueView, keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
+import { keyValueLength, writeKeyValueHead, writeKeyValueTail } from '../proto/mvccpb.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import { Reader } from '../proto/wire.ts';
-import { isPlainRange, passesFilters, rangeEndOf } from './kv-range.ts';
+import { isPlainRange, rangeEndOf } from './kv-range.ts';
 import { LiveKeys } from './live-keys.ts';
 import { RangeCounts } from './range-counts.ts';
-import { RangeRead, type SliceEnd } from './range-read.ts';
+import { RangeRead } from './range-read.ts';
+import { RangeSlices, type SliceEnd } from './range-slices.ts';
 import type { RowSorter } from './row-sorter.ts';
 import { type KeyState, newKeyState, type RowRef, type Storage } from './storage.ts';
 
@@ -57,22 +57,7 @@ export class Store {
   private opCount = 0;
   private readonly state: KeyState = newKeyState();
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
-  private readonly view = new KeyValueView();
-  private readonly reader = new Reader();
-
-  // Of the range being visited: fields instead of a closure a request.
-  private out!: ByteWriter;
-  private limit = 0;
-  private keysMax = 0;
-  /** Length of `out` (or of what is collected) at which the slice ends. */
-  private lengthMax = 0;
-  private readonly sliceEnd: SliceEnd = { visited: 0, more: false, resumeKey: null };
-  /** Where the last KeyValue's field begins in `out`. */
-  private lastStart = 0;
-  private keysOnly = false;
-  private atRevision = 0;
-  private request!: RangeRequest;
-  private sorter!: RowSorter;
+  private readonly slices: RangeSlices;
   readonly counts: RangeCounts;
 
   constructor(
@@ -87,16 +72,13 @@ export class Store {
     this.leases = leases;
     this.currentRevision = currentRevision;
     this.compactRevision = compactRevision;
+    this.slices = new RangeSlices(storage);
     this.counts = new RangeCounts(storage, pageLimits);
   }
 
   /** The revision that a read sees now: the transaction's own once it has changed something. */
   get readRevision(): number {
     return this.inTransaction && this.changes.length > 0 ? this.currentRevision + 1 : this.currentRevision;
-  }
-
-  get isWriting(): boolean {
-    return this.inTransaction;
   }
 
   begin(): void {
@@ -305,25 +287,39 @@ export class Store {
     const error = this.checkRevision(request.revision);
     if (error !== null) return error;
     const revision = request.revision <= 0 ? current : request.revision;
-    const { sliceEnd } = this;
+    const { slices } = this;
+    const sliceEnd = slices.end;
     if (isPlainRange(request)) {
       this.readSlice(request, revision, request.limit > 0 ? request.limit : Infinity, slice, out);
       if (sliceEnd.resumeKey === null && this.endRange(request, revision, totalCount, out)) return null;
     } else {
-      this.beginSlice();
+      slices.reset();
       if (request.countOnly && this.endRange(request, revision, true, out)) return null;
     }
     // Within a turn it is stepped too: what is collected for sorting is looked at after each slice.
     const overTurns = slice !== wholeRead;
-    const slices = overTurns ? slice : readSlice;
-    const read = new RangeRead(this, request, revision, slices, totalCount, sliceEnd, out, overTurns);
+    const next = overTurns ? slice : readSlice;
+    const read = new RangeRead(this, request, revision, next, totalCount, sliceEnd, out, overTurns);
     // What has not had its first slice has it now: most of these are small.
     return sliceEnd.visited === 0 && read.step(out) ? null : read;
   }
 
+  /**
+   * A range as of a pinned revision, not begun yet, to be stepped to its end or closed: it was checked and counted before, when
+   * that revision could be asked for.
+   */
+  rangeAt(request: RangeRequest, revision: number, out: ByteWriter, slice: ReadSlice): RangeRead {
+    return new RangeRead(this, request, revision, slice, true, this.slices.reset(), out, true);
+  }
+
+  /** How many keys the last slice has looked at. */
+  get sliceKeys(): number {
+    return this.slices.end.visited;
+  }
+
   /** Writes more and count behind the KeyValues that readSlice() has found, if they can be told at once. */
   private endRange(request: RangeRequest, revision: number, totalCount: boolean, out: ByteWriter): boolean {
-    const { visited, more } = this.sliceEnd;
+    const { visited, more } = this.slices.end;
     let count = visited;
     if ((more && totalCount) || request.countOnly) {
       count = this.countNow(request, revision);
@@ -345,10 +341,7 @@ export class Store {
     slice: ReadSlice,
     out: ByteWriter,
   ): Readonly<SliceEnd> {
-    this.out = out;
-    this.limit = limit;
-    this.lengthMax = out.length + slice.bytes;
-    return this.visitSlice(request, revision, slice.keys, this.visitPlain);
+    return this.slices.read(request, this.seenAt(revision), limit, slice, out);
   }
 
   /** Gives the next KeyValues that pass the range's filters to the sorter. */
@@ -359,47 +352,12 @@ export class Store {
     bytesMax: number,
     sorter: RowSorter,
   ): Readonly<SliceEnd> {
-    this.sorter = sorter;
-    this.lengthMax = sorter.rowBytes + bytesMax;
-    return this.visitSlice(request, revision, keysMax, this.visitSorted);
+    return this.slices.collect(request, this.seenAt(revision), keysMax, bytesMax, sorter);
   }
 
-  private beginSlice(): SliceEnd {
-    const { sliceEnd } = this;
-    sliceEnd.visited = 0;
-    sliceEnd.more = false;
-    sliceEnd.resumeKey = null;
-    return sliceEnd;
-  }
-
-  private visitSlice(request: RangeRequest, revision: number, keysMax: number, visit: RangeVisitor): SliceEnd {
-    const sliceEnd = this.beginSlice();
-    this.request = request;
-    this.keysMax = keysMax;
-    this.keysOnly = request.keysOnly;
-    // A read of the newest revision inside a transaction must see the transaction, whose revision is not the newest yet.
-    this.atRevision = revision === this.readRevision ? Infinity : revision;
-    this.visitAll(request, visit);
-    return sliceEnd;
-  }
-
-  private visitAll(request: RangeRequest, visit: RangeVisitor): void {
-    const { buffer, keyStart, keyEnd, rangeEndStart, rangeEndEnd } = request;
-    const index = this.storage.index;
-    if (rangeEndStart === rangeEndEnd) {
-      const found =
-        this.atRevision === Infinity
-          ? index.get(buffer, keyStart, keyEnd, this.state)
-          : index.getAt(buffer, keyStart, keyEnd, this.atRevision, this.state);
-      if (found) visit(buffer, keyStart, keyEnd, this.state);
-      return;
-    }
-    index.scan(
-      buffer.subarray(keyStart, keyEnd),
-      rangeEndOf(buffer, rangeEndStart, rangeEndEnd),
-      this.atRevision,
-      visit,
-    );
+  /** A read of the newest revision inside a transaction must see the transaction, whose revision is not the newest yet. */
+  private seenAt(revision: number): number {
+    return revision === this.readRevision ? Infinity : revision;
   }
 
   /** Keys of the range as of the revision, when that costs no scan; else -1: counts.slow() tells. */
@@ -419,12 +377,7 @@ export class Store {
 
   /** The last key that readSlice() appended to `out`, a copy. */
   lastKey(out: ByteWriter): Buffer {
-    const { view, reader } = this;
-    reader.reset(out.bytes, this.lastStart, out.length);
-    assert(reader.readTag() && reader.fieldNumber === 2, 'an answer does not end with a KeyValue');
-    reader.readBytes();
-    assert(view.parse(out.bytes, reader.bytesStart, reader.bytesEnd), 'an answered KeyValue does not parse');
-    return Buffer.from(out.bytes.subarray(view.keyStart, view.keyEnd));
+    return this.slices.lastKey(out);
   }
 
   pin(revision: number): void {
@@ -435,70 +388,6 @@ export class Store {
     this.storage.unpin(revision);
   }
 
-  private readonly visitPlain: RangeVisitor = (key, keyStart, keyEnd, state) => {
-    const { sliceEnd, out } = this;
-    if (sliceEnd.visited >= this.limit) {
-      sliceEnd.more = true;
-      return false;
-    }
-    if (sliceEnd.visited >= this.keysMax || out.length >= this.lengthMax) return this.endSlice(key, keyStart, keyEnd);
-    sliceEnd.visited++;
-    this.lastStart = out.length;
-    if (this.keysOnly) this.writeKeyOnly(key, keyStart, keyEnd, state);
-    else {
-      this.readRow(state, this.row);
-      const { buffer, start, end } = this.row;
-      if (out.room(end - start)) out.bytesField(0x12, buffer, start, end);
-    }
-    return !out.full;
-  };
-
-  private endSlice(key: Buffer, keyStart: number, keyEnd: number): boolean {
-    this.sliceEnd.resumeKey = Buffer.from(key.subarray(keyStart, keyEnd));
-    return false;
-  }
-
-  private readonly visitSorted: RangeVisitor = (key, keyStart, keyEnd, state) => {
-    const { sliceEnd, sorter, view } = this;
-    const isOver = sliceEnd.visited >= this.keysMax || sorter.rowBytes >= this.lengthMax;
-    if (isOver) return this.endSlice(key, keyStart, keyEnd);
-    sliceEnd.visited++;
-    this.readRow(state, this.row);
-    const { buffer, start, end } = this.row;
-    assertSound(view.parse(buffer, start, end), 'a row is no KeyValue');
-    if (passesFilters(this.request, view.modRevision, view.createRevision)) sorter.add(view, start, end);
-    return true;
-  };
-
-  /** A keys_only answer comes from the index: no value and, as in etcd 3.7, no lease. */
-  private writeKeyOnly(key: Buffer, keyStart: number, keyEnd: number, state: KeyState): void {
-    if (this.atRevision === Infinity) {
-      this.writeKeyHead(key, keyStart, keyEnd, state.createMain, state.main, state.version);
-      return;
-    }
-    this.readRow(state, this.row);
-    const view = this.view;
-    assertSound(view.parse(this.row.buffer, this.row.start, this.row.end), 'a row is no KeyValue');
-    this.writeKeyHead(view.buffer, view.keyStart, view.keyEnd, view.createRevision, view.modRevision, view.version);
-  }
-
-  private writeKeyHead(
-    key: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    createMain: number,
-    main: number,
-    version: number,
-  ): void {
-    const length = keyValueLength(keyEnd - keyStart, createMain, main, version, 0, 0, 0);
-    const out = this.out;
-    if (!out.room(length)) return;
-    out.byte(0x12);
-    out.varint(length);
-    out.reserve(length);
-    out.length = writeKeyValueHead(out.bytes, out.length, key, keyStart, keyEnd, createMain, main, version);
-  }
-
   /** Null, or why a compaction to `revision` is refused. The deletes themselves are the engine's. */
   compact(revision: number): EtcdError | null {
     if (revision <= this.compactRevision) return etcdErrors.compacted;
@@ -507,5 +396,3 @@ export class Store {
     return null;
   }
 }
-
-type RangeVisitor = (key: Buffer, keyStart: number, keyEnd: number, state: KeyState) => boolean;

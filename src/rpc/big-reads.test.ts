@@ -423,7 +423,6 @@ test('a read that may not go on lets go of its revision in time, and what it wai
   assert.equal(bench.checked.storage.pinned, 0, 'a compaction waits for a client that does not read');
   assert.deepEqual([first.call.status?.code, second.call.status?.code], [10, 10]);
   assert.deepEqual([first.ended, second.ended], [1, 1]);
-  assert.equal(first.call.onDrain, null, 'no part is asked for any more');
   assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
 });
 

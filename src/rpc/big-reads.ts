@@ -19,12 +19,14 @@ import { failWith } from './answer.ts';
 
 const EMPTY = Buffer.alloc(0);
 
-/** What is read: mvcc/range-read.ts, list-read.ts. */
+/** What is read: mvcc/range-read.ts, apply/txn-read.ts, list-read.ts. */
 export interface SlicedRead {
   /** That of the answer's header. */
   readonly headerRevision: number;
   /** Bytes held beside those that were answered. */
   readonly heldBytes: number;
+  /** Of the answer, where it is less than all may have: the read itself holds to it. */
+  readonly answerBytesMax?: number;
   /** Appends one slice of the response, without its header; true: that was the last, or `out` is full. */
   step(out: ByteWriter): boolean;
   /** The rest is not wanted. */
@@ -239,7 +241,7 @@ export class BigReads {
     this.take(reading, body);
     const isTooLarge = body.full || responseHeaderBytesMax + reading.bytes > limits.answerBytesMax;
     if (isTooLarge) {
-      this.giveUp(reading, messageTooLarge(limits.answerBytesMax));
+      this.giveUp(reading, messageTooLarge(read.answerBytesMax ?? limits.answerBytesMax));
     } else if (done) this.send(reading);
   }
 
@@ -315,8 +317,6 @@ export class BigReads {
   private giveUp(reading: Reading, error: EtcdError): void {
     const { call, ended } = reading;
     const isSending = this.sendings.has(reading);
-    // No part is pulled any more.
-    if (isSending) call.onDrain = null;
     this.drop(reading);
     failWith(call, error);
     if (!isSending) ended(error, 0);

@@ -1,5 +1,6 @@
 // Goal: what rpc/kv.ts adds to its parts: reads that take many turns let everything else through, are measured and told as etcd tells
-// them, and read-only Txns are bounded. Method: the registered handlers over a real member, with calls that record; the bounds shrunk.
+// them, whether they are ranges or Txns of ranges. Method: the registered handlers over a real member, with calls that record; the
+// bounds shrunk.
 
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
@@ -7,27 +8,32 @@ import { Router } from '../grpc/router.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode, type Message, type MessageInit } from '../proto/message.ts';
 import { bigReadsOf } from '../testing/big-reads-of-member.ts';
-import { encodeTxn, type OpInit, RangeAnswer, RangeMessage } from '../testing/kv-messages.ts';
+import { decodeTxnAnswer, encodeTxn, type OpInit, RangeAnswer, RangeMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
+import type { BigReads } from './big-reads.ts';
 import { registerKv } from './kv.ts';
 
 let fixture: MemberFixture;
 let router: Router;
 const bytesOf = (text: string): Buffer => Buffer.from(text);
+const SLICE = { keys: 20, bytes: 100_000, countKeys: 20 };
 const ALL = { key: bytesOf('k'), rangeEnd: bytesOf('l') };
 
 afterEach(() => fixture.remove());
 
 async function setUp(...flags: string[]): Promise<void> {
   fixture = new MemberFixture();
-  const member = await fixture.start(...flags);
+  register(bigReadsOf(await fixture.start(...flags), { slice: SLICE }));
+}
+
+function register(bigReads: BigReads): void {
   router = new Router();
-  registerKv(router, member, {
+  registerKv(router, fixture.member, {
     txnOpsMax: 2000,
     requestBytesMax: 1 << 20,
     afterCompaction: (_revision, done) => done(),
-    bigReads: bigReadsOf(member, { slice: { keys: 20, bytes: 100_000, countKeys: 20 } }),
+    bigReads,
   });
 }
 
@@ -97,6 +103,79 @@ test('what fits a slice is answered in its turn, sorted or not', async () => {
     assert.ok(recorded.ended, JSON.stringify(init));
     assert.equal(answerOf(recorded).count, 20);
   }
+  await fixture.stop();
+});
+
+const txn = (success: readonly OpInit[]): RecordedCall => call('Txn', encodeTxn({ success }));
+
+/** What each range of a Txn has answered. */
+function rangesOf(recorded: RecordedCall): Message<typeof RangeAnswer>[] {
+  assert.deepEqual(recorded.status, { code: 0, message: '' });
+  return decodeTxnAnswer(recorded.sent[0]!)!.responses.map((response) => response.range!);
+}
+
+test('a Txn that only reads and takes many turns lets gets, puts and small Txns through, and is exact at its revision', async () => {
+  await setUp('--warning-apply-duration=1ns');
+  const revision = await fill(1000);
+  const key: OpInit = { range: { key: bytesOf('k1005') } };
+  const sorted: OpInit = { range: { ...ALL, sortTarget: 3, sortOrder: 2, limit: 30 } };
+  const list = txn([key, { range: ALL }, sorted, key]);
+  assert.ok(!list.ended);
+  const small = txn([key, { range: { ...ALL, limit: 5 } }]);
+  assert.ok(small.ended, 'what fits a slice is answered in its turn');
+  assert.deepEqual(
+    rangesOf(small).map(({ kvs, more, count }) => [kvs.length, more, count]),
+    [
+      [1, false, 1],
+      [5, true, 1000],
+    ],
+  );
+  assert.equal(await fixture.put('k1005', 'later'), revision + 1);
+  assert.equal(await fixture.put('kz', 'new'), revision + 2);
+  assert.ok(!list.ended, 'the puts had to wait for the Txn');
+  await list.finished();
+  const ranges = rangesOf(list);
+  assert.deepEqual(
+    ranges.map(({ header, kvs, more, count }) => [header!.revision, kvs.length, more, count]),
+    [
+      [revision, 1, false, 1],
+      [revision, 1000, false, 1000],
+      [revision, 30, true, 1000],
+      [revision, 1, false, 1],
+    ],
+  );
+  assert.equal(decodeTxnAnswer(list.sent[0]!)!.header!.revision, revision);
+  assert.equal(ranges[3]!.kvs[0]!.value.toString(), 'v5');
+  // As etcd tells it.
+  const counts = [1, 1000, 30, 1].map((count) => `range_response_count:${count}`).join(' ');
+  const headerBytes = 2 + list.sent[0]![1]!;
+  const size = list.sent[0]!.length - headerBytes + 4;
+  const told = fixture.logged('apply request took too long').map((fields) => String(fields['response']));
+  assert.ok(told.includes(`responses:<${counts}> size:${size}`), told.join('\n'));
+  await fixture.stop();
+});
+
+test('Txns that read much wait as ranges do; one that is cancelled lets go of its revision', async () => {
+  await setUp();
+  const revision = await fill(500);
+  const bigReads = bigReadsOf(fixture.member, { slice: SLICE, connectionReadsMax: 1 });
+  register(bigReads);
+  const all: OpInit = { range: ALL };
+  const [first, second, third] = [txn([all]), txn([all, all]), txn([all])];
+  assert.deepEqual(bigReads.load.reads, 1);
+  assert.deepEqual(bigReads.load.waiting, 2);
+  for (const gone of [first, second]) {
+    gone.ended = true;
+    gone.onCancel!();
+  }
+  const compaction = encode({ revision: { no: 1, kind: 'int' }, physical: { no: 2, kind: 'bool' } }, { revision });
+  await call('Compact', compaction).finished();
+  await third.finished();
+  assert.equal(rangesOf(third)[0]!.kvs.length, 500);
+  assert.deepEqual(bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+  // What was asked before the compaction is refused as in one turn.
+  const old = txn([all, { range: { ...ALL, revision: 1 } }]);
+  assert.equal(old.status?.code, 11);
   await fixture.stop();
 });
 

@@ -3,7 +3,8 @@
 
 import type { Applier } from '../apply/applier.ts';
 import { putCost, txnCost } from '../apply/quota.ts';
-import { isReadOnly, isSerializable } from '../apply/txn.ts';
+import { isPaged, isReadOnly, isSerializable } from '../apply/txn.ts';
+import { TxnRead } from '../apply/txn-read.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
@@ -18,7 +19,13 @@ import { type Member, readOnlyTxnKind } from '../server/member.ts';
 import type { Waiter } from '../server/pending.ts';
 import type { ReadWaiter } from '../server/read-queue.ts';
 import { rangeText, txnText } from '../server/request-text.ts';
-import { rangeResponseText, sizeWithRevision, txnResponseText } from '../server/response-text.ts';
+import {
+  rangeResponseText,
+  sizeWithRevision,
+  txnCountsText,
+  txnRangeCounts,
+  txnResponseText,
+} from '../server/response-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
 import type { BigReads } from './big-reads.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
@@ -165,23 +172,33 @@ class KvService {
       checkTxn(request, this.options.txnOpsMax) ?? checkOverlaps(request.success) ?? checkOverlaps(request.failure);
     if (error !== null) failWith(call, error);
     else if (!isReadOnly(request)) this.propose(call, RequestField.txn, message, start, end);
-    else if (isSerializable(request) || this.member.canReadNow) this.answerTxn(call, request);
-    else this.member.read(new ReadLater(this.txnFrom, call, keepRequest(call, message, start, end)));
+    else if (isSerializable(request) || this.member.canReadNow) {
+      this.answerTxn(call, request, message, start, end);
+      if (!call.ended) keepRequest(call, message, start, end);
+    } else this.member.read(new ReadLater(this.txnFrom, call, keepRequest(call, message, start, end)));
   }
 
   private readonly txnFrom = (call: ServerCall, message: Buffer): void => {
-    const request = new TxnRequest();
-    request.parse(message, 0, message.length);
-    this.answerTxn(call, request);
+    this.answerTxn(call, txnIn(message), message, 0, message.length);
   };
 
-  private answerTxn(call: ServerCall, request: TxnRequest): void {
+  /** A Txn that only reads. The request lies in the message. */
+  private answerTxn(call: ServerCall, request: TxnRequest, message: Buffer, start: number, end: number): void {
     const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
+    const { slice } = this.bigReads.limits;
+    if (this.bigReads.mustWait(call, isPaged(request, slice.keys))) {
+      this.waitForTxn(call, Buffer.from(message.subarray(start, end)));
+      return;
+    }
     const startMs = nowMs();
     const body = this.txnBody;
     body.release(applyBodyBytesKept);
-    let error = applier.readTxn(request, body);
-    if (error === null && body.full) error = messageTooLarge(body.bytesMax);
+    const read = applier.readTxn(request, body, slice);
+    if (read instanceof TxnRead) {
+      this.goOnWithTxn(call, read, startMs, Buffer.from(message.subarray(start, end)));
+      return;
+    }
+    const error = read === null && body.full ? messageTooLarge(body.bytesMax) : read;
     const tookMs = nowMs() - startMs;
     counters.observeRequest(readOnlyTxnKind, error === null, tookMs / 1000);
     if (tookMs > warningApplyMs) {
@@ -190,6 +207,24 @@ class KvService {
     }
     if (error !== null) failWith(call, error);
     else respondWithBody(call, header, store.currentRevision, body);
+  }
+
+  private waitForTxn(call: ServerCall, message: Buffer): void {
+    this.bigReads.wait(call, () => this.txnFrom(call, message));
+  }
+
+  /** `txnBody` holds what of it is complete. */
+  private goOnWithTxn(call: ServerCall, read: TxnRead, startMs: number, message: Buffer): void {
+    const { counters, nowMs, warningApplyMs } = this.member.parts;
+    const counts = txnRangeCounts(this.txnBody);
+    this.bigReads.begin(call, read, this.txnBody, (error, bytes) => {
+      const tookMs = nowMs() - startMs;
+      counters.observeRequest(readOnlyTxnKind, error === null, tookMs / 1000);
+      if (tookMs <= warningApplyMs) return;
+      counts.push(...read.answered);
+      const response = error === null ? txnCountsText(counts, bytes, read.headerRevision) : '';
+      this.member.log.slowRead('read-only txn ', txnText(txnIn(message)), response, tookMs, error);
+    });
   }
 
   private propose(call: ServerCall, field: RequestField, message: Buffer, start: number, end: number): void {
@@ -214,6 +249,13 @@ class KvService {
     const error = this.member.propose(RequestField.compaction, message, start, end, waiter);
     if (error !== null) failWith(call, error);
   }
+}
+
+/** A message that was parsed before. */
+function txnIn(message: Buffer): TxnRequest {
+  const request = new TxnRequest();
+  request.parse(message, 0, message.length);
+  return request;
 }
 
 /** A copy of the request for its answer in a later turn. */

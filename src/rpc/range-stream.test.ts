@@ -1,15 +1,16 @@
 // Goal: a RangeStream's chunks glued together are the range, at one revision, with header, more and count in the last alone; what a
-// slow client has not taken is never overwritten, and a stream holds two chunks at most. Method: the handler over a real member, with
+// slow client has not taken is never overwritten, a stream holds two chunks at most, and its count takes no long turn. Method: the handler over a real member, with
 // a call that keeps what it is sent by reference and takes it in random pieces, as the connection does.
 
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { Router } from '../grpc/router.ts';
 import { SeededRandom } from '../io/random.ts';
-import { http2Limits, rangeStreamChunkBytesMax } from '../limits.ts';
+import { http2Limits, type ReadSlice, rangeStreamChunkBytesMax } from '../limits.ts';
+import { RangeCount } from '../mvcc/range-count.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { RangeStreamResponse } from '../proto/kv-schema.ts';
-import { decode, encode, type Message } from '../proto/message.ts';
+import { decode, encode, type Message, type MessageInit } from '../proto/message.ts';
 import { encodeTxn, type OpInit, RangeMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
@@ -102,8 +103,8 @@ async function read(call: SlowCall): Promise<Message<typeof RangeStreamResponse>
   return call.sent.map((bytes) => decode(RangeStreamResponse, bytes)!);
 }
 
-function streamOf(limit = 0, keysOnly = false): SlowCall {
-  const request = encode(RangeMessage, { key: Buffer.from('k'), rangeEnd: Buffer.from('l'), limit, keysOnly });
+function streamOf(limit = 0, more: MessageInit<typeof RangeMessage> = {}): SlowCall {
+  const request = encode(RangeMessage, { key: Buffer.from('k'), rangeEnd: Buffer.from('l'), limit, ...more });
   return new SlowCall(router, `/${SERVICE}/${METHOD}`).deliver(request);
 }
 
@@ -171,4 +172,93 @@ test('puts meanwhile are not seen, a cancelled stream ends', async () => {
   cancelled.take(1e9);
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(cancelled.idle, true, 'chunks for a call that is over');
+});
+
+const COUNT_SLICE: ReadSlice = { keys: 1, bytes: 1, countKeys: 100 };
+
+/** Slices of counts and the pins of a member's store, while a test runs. */
+class Watched {
+  /** The turn of each slice. */
+  readonly slices: number[] = [];
+  pinned = 0;
+  pins = 0;
+  private turn = 0;
+  private readonly step = RangeCount.prototype.step;
+  private ticker: NodeJS.Immediate | null = null;
+
+  constructor() {
+    const tick = (): void => {
+      this.turn++;
+      this.ticker = setImmediate(tick);
+    };
+    tick();
+    const watched = this;
+    RangeCount.prototype.step = function (sliceMax): boolean {
+      watched.slices.push(watched.turn);
+      const looked = this.looked;
+      const done = watched.step.call(this, sliceMax);
+      // The rows of one revision are never split: a hundred, here.
+      assert.ok(this.looked - looked <= 2 * COUNT_SLICE.countKeys, 'a turn counts more than a slice');
+      return done;
+    };
+    const { store } = fixture.member.parts;
+    const { pin, unpin } = store;
+    store.pin = (revision) => {
+      this.pinned++;
+      this.pins++;
+      pin.call(store, revision);
+    };
+    store.unpin = (revision) => {
+      this.pinned--;
+      unpin.call(store, revision);
+    };
+  }
+
+  stop(): void {
+    if (this.ticker !== null) clearImmediate(this.ticker);
+    RangeCount.prototype.step = this.step;
+  }
+}
+
+test('a count that costs a scan is made a slice a turn, at a pinned revision, and lets go when its stream ends', async () => {
+  await setUp(rangeStreamChunkBytesMax);
+  await fill(3000);
+  const { currentRevision: revision } = fixture.member.parts.store;
+  await fill(1500);
+  // What the index knows of older revisions is gone with the process.
+  await fixture.stop();
+  const member = await fixture.start();
+  router = new Router();
+  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, rangeStreamChunkBytesMax, COUNT_SLICE));
+  const watched = new Watched();
+  try {
+    for (const [limit, countOnly] of [
+      [0, true],
+      [25, false],
+    ] as const) {
+      watched.slices.length = 0;
+      const call = streamOf(limit, { revision, countOnly });
+      assert.equal(watched.pinned, countOnly ? 1 : 0);
+      const chunks = await read(call);
+      if (countOnly) {
+        const [only, ...others] = chunks.map((chunk) => chunk.rangeResponse!);
+        assert.deepEqual([others.length, only!.kvs.length, only!.more, only!.count], [0, 0, false, 3000]);
+        assert.equal(only!.header!.revision, member.parts.store.currentRevision);
+      } else check(chunks, 25, 3000);
+      assert.ok(watched.slices.length >= 10, `only ${watched.slices.length} slices`);
+      assert.equal(new Set(watched.slices).size, watched.slices.length, 'two slices in a turn');
+      assert.equal(watched.pinned, 0);
+    }
+    const cancelled = streamOf(0, { revision, countOnly: true });
+    assert.equal(watched.pinned, 1);
+    cancelled.ended = true;
+    cancelled.onCancel!();
+    assert.equal(watched.pinned, 0, 'a compaction waits for a stream that is gone');
+    const slices = watched.slices.length;
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(watched.slices.length, slices);
+    assert.equal(watched.pins, 3);
+  } finally {
+    watched.stop();
+  }
 });

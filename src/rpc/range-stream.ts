@@ -1,13 +1,15 @@
 // etcdserverpb.KV/RangeStream (etcd 3.7): a range as a stream of chunks at one revision, with flat memory: the next chunk is made
 // when the one before has left. Chunks begin at 10 keys and double or halve towards a size; only the last one has header, more and
 // count. Their size is smaller than etcd's (--max-request-bytes): what is copied on its way to the socket then stays in the
-// processor's cache, and a stream holds half a megabyte instead of five.
+// processor's cache, and a stream holds half a megabyte instead of five. A count that costs a scan is made in slices, one a turn, at
+// a revision that is pinned meanwhile; the last chunk waits for it.
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { StreamHandler } from '../grpc/router.ts';
-import { rangeStreamChunkBytesMax, rangeStreamChunkKeysFirst } from '../limits.ts';
+import { type ReadSlice, rangeStreamChunkBytesMax, rangeStreamChunkKeysFirst, readSlice } from '../limits.ts';
 import { hasRevisionFilters, isDefaultOrdering } from '../mvcc/kv-range.ts';
+import { RangeRead } from '../mvcc/range-read.ts';
 import { RangeRequest, SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import { Reader, varintLength, writeVarint } from '../proto/wire.ts';
@@ -23,10 +25,13 @@ const headRoomBytes: number = 16 + responseHeaderBytesMax;
 export class RangeStreamHandler implements StreamHandler {
   private readonly member: Member;
   private readonly chunkBytes: number;
+  private readonly slice: ReadSlice;
 
-  constructor(member: Member, chunkBytes: number) {
+  /** `slice`: of a count. */
+  constructor(member: Member, chunkBytes: number, slice: ReadSlice = readSlice) {
     this.member = member;
     this.chunkBytes = chunkBytes;
+    this.slice = slice;
   }
 
   open(): void {}
@@ -49,7 +54,7 @@ export class RangeStreamHandler implements StreamHandler {
     } else {
       // Without an order a target means nothing here. etcd sorts each chunk by it, which loses and doubles keys.
       request.sortTarget = SortTarget.key;
-      const stream = new RangeStream(this.member, call, request, this.chunkBytes);
+      const stream = new RangeStream(this.member, call, request, this.chunkBytes, this.slice);
       if (request.serializable || this.member.canReadNow) stream.run();
       else this.member.read({ ready: () => stream.run(), failed: (failure) => failWith(call, failure) });
     }
@@ -61,6 +66,7 @@ class RangeStream {
   private readonly call: ServerCall;
   private readonly request: RangeRequest;
   private readonly chunkBytes: number;
+  private readonly slice: ReadSlice;
   /** The chunk that is made, and the one before, which may be on its way still. */
   private body = new ByteWriter();
   private other = new ByteWriter();
@@ -72,10 +78,11 @@ class RangeStream {
   private sentCount = 0;
   private revision = 0;
 
-  constructor(member: Member, call: ServerCall, request: RangeRequest, chunkBytes: number) {
+  constructor(member: Member, call: ServerCall, request: RangeRequest, chunkBytes: number, slice: ReadSlice) {
     this.member = member;
     this.call = call;
     this.request = request;
+    this.slice = slice;
     this.chunkBytes = Math.min(chunkBytes, rangeStreamChunkBytesMax);
     this.rangeEnd = Buffer.from(request.buffer.subarray(request.rangeEndStart, request.rangeEndEnd));
     this.limitTotal = request.limit === 0 ? Infinity : request.limit;
@@ -88,23 +95,49 @@ class RangeStream {
     if (call.ended) return;
     call.onDrain = () => this.run();
     if (this.request.countOnly) {
-      this.sendCount();
+      this.count(false);
       return;
     }
     const more = this.sendChunk();
     if (more === 'drained') setImmediate(() => this.run());
   }
 
-  private sendCount(): void {
+  /** Ends the stream with the count of the request's range, behind the chunk that is made if there is `more`. */
+  private count(more: boolean): void {
+    const { call, request } = this;
     const { store } = this.member.parts;
-    const body = this.beginChunk();
-    const error = store.range(this.request, body, false);
-    if (error !== null) {
-      failWith(this.call, error);
+    const body = more ? this.body : this.beginChunk();
+    const kvsEnd = body.length;
+    const read = store.rangeSliced(request, body, this.slice);
+    if (this.revision === 0) this.revision = store.rangeRevision;
+    if (read instanceof RangeRead) {
+      call.onDrain = null;
+      call.onCancel = () => read.close();
+      setImmediate(() => this.goOn(read, more, kvsEnd));
+    } else if (read !== null) failWith(call, read);
+    else this.sendLast(more, kvsEnd);
+  }
+
+  /** The next slice of a count. */
+  private goOn(read: RangeRead, more: boolean, kvsEnd: number): void {
+    if (this.call.ended) {
+      read.close();
       return;
     }
-    this.send(store.rangeRevision);
-    this.call.end();
+    if (read.step(this.body)) this.sendLast(more, kvsEnd);
+    else setImmediate(() => this.goOn(read, more, kvsEnd));
+  }
+
+  /** Sends the chunk that is made: its count lies at `kvsEnd`, and is that of what no chunk held. */
+  private sendLast(more: boolean, kvsEnd: number): void {
+    const { body, call } = this;
+    const count = this.sentCount + readChunk(body, kvsEnd).answeredCount;
+    body.length = kvsEnd;
+    body.varintField(0x18, more ? 1 : 0);
+    body.varintField(0x20, count);
+    this.send(this.revision);
+    call.onCancel = null;
+    call.end();
   }
 
   private sendChunk(): 'done' | 'blocked' | 'drained' {
@@ -126,11 +159,14 @@ class RangeStream {
     this.sentCount += chunk.count;
     const isDone = !chunk.more || this.sentCount === this.limitTotal;
     body.length = chunk.kvsEnd;
+    if (isDone && chunk.more) {
+      this.continueAfter(chunk.lastKey);
+      request.countOnly = true;
+      this.count(true);
+      return 'done';
+    }
     if (isDone) {
-      let count = this.sentCount;
-      if (chunk.more) count += this.countRest(chunk.lastKey);
-      body.varintField(0x18, chunk.more ? 1 : 0);
-      body.varintField(0x20, count);
+      body.varintField(0x20, this.sentCount);
       this.send(this.revision);
       call.end();
       return 'done';
@@ -185,18 +221,6 @@ class RangeStream {
     request.keyEnd = lastKey.length + 1;
     request.rangeEndStart = request.keyEnd;
     request.rangeEndEnd = buffer.length;
-  }
-
-  private countRest(lastKey: Buffer): number {
-    this.continueAfter(lastKey);
-    const { request } = this;
-    request.countOnly = true;
-    const { body } = this;
-    const kvsEnd = body.length;
-    const error = this.member.parts.store.range(request, body);
-    const count = error === null ? readChunk(body, kvsEnd).answeredCount : 0;
-    body.length = kvsEnd;
-    return count;
   }
 
   private adjust(chunkBytes: number): void {
