@@ -405,7 +405,10 @@ function onSignals(
       finish();
     };
     // Calls under way get a moment; streams that never end are cut.
-    setTimeout(finishOnce, shutdownGraceMs);
+    setTimeout(() => {
+      if (!finished) logger.info(CALLER, 'closing connections that are still open', { count: grpc.connectionCount });
+      finishOnce();
+    }, shutdownGraceMs);
     for (const listener of [client, clientHttp, metrics, peer]) void listener?.close();
     grpc.drain(finishOnce);
   };

@@ -2,7 +2,7 @@
 // and tokens themselves come with #5.
 
 import type { Backend } from '../backend/backend.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound } from '../base/fatal.ts';
 import { AuthKey } from '../snapshot/schema.ts';
 
 /** What etcd's auth store begins with, and shows while nobody has used it. */
@@ -11,8 +11,7 @@ const REVISION_FIRST = 1;
 export function authRevisionOf(backend: Backend): number {
   const revision = backend.bucketGet('auth', AuthKey.revision);
   if (revision === undefined) return REVISION_FIRST;
-  if (revision.length !== 8)
-    throw new FatalError(ExitCode.backendCorrupt, 'the database is damaged: bucket auth, authRevision');
+  assertSound(revision.length === 8, 'authRevision is no number');
   return Number(revision.readBigUInt64BE());
 }
 

@@ -5,7 +5,7 @@
 import { AlarmStore } from '../apply/alarms.ts';
 import { Applier } from '../apply/applier.ts';
 import { Backend, type BackendObserver } from '../backend/backend.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import { clusterId, memberId } from '../config/cluster-id.ts';
 import { urlTexts } from '../config/member-url.ts';
 import type { ServerConfig } from '../config/server-config.ts';
@@ -275,8 +275,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
   const buckets = bucketStore(backend);
   const cluster = new Cluster(wal.metadata.clusterId, buckets);
   const damaged = cluster.recover();
-  if (damaged !== null)
-    throw new FatalError(ExitCode.backendCorrupt, `the database's membership is damaged: ${damaged}`);
+  assertSound(damaged === null, `its membership: ${damaged}`);
   const alarms = new AlarmStore(buckets);
   alarms.recover();
   const lessor = recoverLeases(options, backend, nowMs);
@@ -357,8 +356,8 @@ function recoverLeases(options: BootstrapOptions, backend: Backend, nowMs: () =>
     checkpoints: config.features.enabled('LeaseCheckpoint'),
   });
   backend.bucketScan('lease', undefined, undefined, (_key, value) => {
-    if (!lessor.recover(Buffer.from(value)))
-      throw new FatalError(ExitCode.backendCorrupt, 'a stored lease does not parse');
+    const isLease = lessor.recover(Buffer.from(value));
+    assertSound(isLease, 'a stored lease does not parse');
     return true;
   });
   backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => {
@@ -417,7 +416,7 @@ function readConfState(backend: Backend): ConfState {
   const bytes = backend.bucketGet('meta', MetaKey.confState);
   if (bytes === undefined) return EMPTY_CONF_STATE;
   const confState = decodeConfState(bytes);
-  if (confState === null) throw new FatalError(ExitCode.backendCorrupt, "the database's confState does not parse");
+  assertSound(confState !== null, 'its confState does not parse');
   return confState;
 }
 

@@ -8,7 +8,9 @@ export class CompactionHashes {
   private hashes: CompactionHash[] = [];
 
   store(hash: CompactionHash): void {
-    this.hashes.push(hash);
+    // The engine knows nothing of a compaction to 0, before every row; to etcd it is the one before this one.
+    const followsZero = hash.compactRevision === -1 && this.at(0) !== undefined;
+    this.hashes.push(followsZero ? { ...hash, compactRevision: 0 } : hash);
     this.hashes.sort((a, b) => a.revision - b.revision);
     this.hashes = this.hashes.slice(-compactionHashesMax);
   }

@@ -1,4 +1,4 @@
-// A committed membership change → its effect on the membership. Raft's own configuration follows in member.ts, by what this returns.
+// A committed membership change → its effect on the membership. Raft's own configuration follows in state-machine.ts, by what this returns.
 
 import { assert } from '../base/assert.ts';
 import type { Cluster, Member } from '../membership/cluster.ts';

@@ -71,6 +71,17 @@ describe('compaction hashes', () => {
     assert.equal(hashes.at(120)!.hash, 240);
     assert.equal(hashes.at(35), undefined);
   });
+
+  // keelson-differ, seed 990017.
+  it('names a compaction to 0 as the one before, which the engine does not know', () => {
+    const hashes = new CompactionHashes();
+    hashes.store({ hash: 1, revision: 0, compactRevision: -1 });
+    hashes.store({ hash: 2, revision: 14, compactRevision: -1 });
+    hashes.store({ hash: 3, revision: 20, compactRevision: 14 });
+    assert.deepEqual(hashes.at(0), { hash: 1, revision: 0, compactRevision: -1 });
+    assert.deepEqual(hashes.at(14), { hash: 2, revision: 14, compactRevision: 0 });
+    assert.deepEqual(hashes.at(20), { hash: 3, revision: 20, compactRevision: 14 });
+  });
 });
 
 describe('response header', () => {

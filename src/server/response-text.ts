@@ -17,7 +17,18 @@ export function rangeResponseText(body: ByteWriter, revision: number): string {
 
 /** TxnResponse of a Txn that only reads, without its header. */
 export function txnResponseText(body: ByteWriter, revision: number): string {
-  const counts: string[] = [];
+  return txnCountsText(txnRangeCounts(body), body.length, revision);
+}
+
+/** The same of how many KeyValues its ranges have found, and its length. */
+export function txnCountsText(counts: readonly number[], bodyBytes: number, revision: number): string {
+  const texts = counts.map((count) => `range_response_count:${count}`);
+  return `responses:<${texts.join(' ')}> size:${sizeWithRevision(bodyBytes, revision)}`;
+}
+
+/** How many KeyValues each range of a TxnResponse, or of its beginning, has found. */
+export function txnRangeCounts(body: ByteWriter): number[] {
+  const counts: number[] = [];
   const responses = new Reader();
   responses.reset(body.bytes, 0, body.length);
   while (responses.readTag()) {
@@ -27,9 +38,9 @@ export function txnResponseText(body: ByteWriter, revision: number): string {
     }
     responses.readBytes();
     const count = rangeCount(body.bytes, responses.bytesStart, responses.bytesEnd);
-    if (count !== null) counts.push(`range_response_count:${count}`);
+    if (count !== null) counts.push(count);
   }
-  return `responses:<${counts.join(' ')}> size:${sizeWithRevision(body.length, revision)}`;
+  return counts;
 }
 
 /** Of a ResponseOp: how many KeyValues its range found; null when it is another operation's. */
