@@ -38,9 +38,13 @@ async function run(line: string): Promise<unknown> {
   lease.add<Flags>({ ...details, use: 'level', short: 'Levels' });
   program.add({ use: 'help', short: 'Helps' });
   try {
-    await runCommandLine(program, line === '' ? [] : line.split(' '), (text) => {
+    const print = (text: string): void => {
       result = text.split('\n')[0];
-    });
+    };
+    const printError = (text: string): void => {
+      result = `stderr: ${text.split('\n').slice(0, 2).join(', ')}`;
+    };
+    await runCommandLine(program, line === '' ? [] : line.split(' '), print, printError);
   } catch (error) {
     assert.ok(error instanceof CommandLineError, String(error));
     return error.message;
@@ -81,22 +85,32 @@ test('commands by any prefix that is their own', async () => {
   assert.deepEqual(await run('lease le x'), await run('lease level x'));
   assert.equal(await run('x'), 'unknown command "x" for "prog"');
   // Two begin so.
-  assert.equal(await run('lease l'), 'unknown command "l" for "prog lease"');
+  assert.equal(await run('lease l'), 'Leases');
 });
 
-test('a command of a group that does not exist', async () => {
-  assert.equal(await run('lease nope'), 'unknown command "nope" for "prog lease"');
-  assert.equal(await run('-w json lease nope list --endpoints x'), 'unknown command "nope" for "prog lease"');
+test('commands that do not exist: of the program an error before anything else, of a group its help', async () => {
+  for (const line of ['nope', 'nope get k', 'nope --help', '--all nope nope --nope', '-w json nope']) {
+    assert.equal(await run(line), 'unknown command "nope" for "prog"', line);
+  }
+  for (const line of ['lease nope', '-w json lease nope list --endpoints x', 'lease -- list', 'lease nope --help']) {
+    assert.equal(await run(line), 'Leases', line);
+  }
+  // The program is a group too, when "--" hides what stands where a command should.
+  assert.equal(await run('-- get k'), 'A program.');
   assert.equal(await run('lease nope --nope'), 'unknown flag: --nope');
 });
 
 test('help', async () => {
   for (const line of ['', '--help', '-h', 'help', '-w json']) assert.equal(await run(line), 'A program.', line);
-  for (const line of ['get -h', 'get --help --nope', 'help get', 'get a -ah'])
+  for (const line of ['get -h', 'get --help a', 'help get', 'get a -ah', 'help ge x', 'help -w json get'])
     assert.equal(await run(line), 'Gets', line);
-  for (const line of ['lease', 'lease help', 'lease --help x', 'help lease'])
+  for (const line of ['lease', 'lease help', 'lease --help x', 'help lease', 'help lease nope', 'lease help list'])
     assert.equal(await run(line), 'Leases', line);
-  assert.equal(await run('help nope'), 'unknown help topic ["nope"]');
+  for (const line of ['help help', 'help --help', 'help -h get']) assert.equal(await run(line), 'Helps', line);
+  assert.deepEqual(await run('get a --help=false'), { ...nothing, words: ['a'] });
+  assert.equal(await run('get --help --nope'), 'unknown flag: --nope', 'help is no reason to pass over what is wrong');
+  assert.equal(await run('help --nope'), 'unknown flag: --nope');
+  assert.equal(await run('help nope x'), 'stderr: Unknown help topic [`nope` `x`], Usage:');
 });
 
 test("errors are pflag's", async () => {

@@ -1,6 +1,6 @@
 // A command line read by the rules of cobra and pflag: words may stand before and after flags, a command is known by any prefix
-// that is its own, bools take a value only after "=", and the errors are cobra's. One difference: cobra prints the help of a
-// group whose subcommand it does not know and ends well; here that is an error, because nothing was done.
+// that is its own, bools take a value only after "=", and the errors are cobra's. So is what cobra forgives: a group whose
+// subcommand it does not know shows its help and ends well, and so does a help topic that there is not, on stderr.
 
 import { textOf } from './byte-text.ts';
 import type { Command } from './command.ts';
@@ -20,52 +20,52 @@ export class CommandLineError extends ExitError {
   }
 }
 
-/** What to run on which words, its flags set; or a command whose help was asked for. */
-export type Reading = { readonly command: Command; readonly words: string[] } | { readonly help: Command };
+/** What to run on which words, its flags set; a command whose help was asked for; or the topic of which there is no help. */
+export type Reading =
+  | { readonly command: Command; readonly words: string[] }
+  | { readonly help: Command }
+  | { readonly unknownTopic: readonly string[] };
 
 export function readCommandLine(program: Command, argumentWords: readonly string[]): Reading {
-  const { command, rest } = findCommand(program, argumentWords);
-  if (command.parent === program && command.name === 'help') return { help: helpTopic(program, rest.words) };
-  const { words, isHelp } = readFlags(command, rest.all);
-  if (isHelp) return { help: command };
-  if (command.children.length === 0) return { command, words };
-  if (words.length === 0 || words[0] === 'help') return { help: command };
-  throw new CommandLineError(command, `unknown command ${quoted(words[0]!)} for "${command.path}"`, true);
+  const { command, rest, unknown } = findCommand(program, argumentWords);
+  if (unknown !== null) {
+    throw new CommandLineError(program, `unknown command ${quoted(unknown)} for "${program.path}"`, true);
+  }
+  const words = readFlags(command, rest);
+  if (command.help.value === true) return { help: command };
+  if (command.children.length > 0) return { help: command };
+  return command.parent === program && command.name === 'help' ? helpTopic(program, words) : { command, words };
 }
 
 function quoted(word: string): string {
   return JSON.stringify(textOf(word));
 }
 
-function helpTopic(program: Command, words: readonly string[]): Command {
-  const { command, rest } = findCommand(program, words);
-  if (rest.words.length > 0) {
-    const topic = words.map((word) => quoted(word)).join(' ');
-    throw new CommandLineError(program, `unknown help topic [${topic}]`, true);
-  }
-  return command;
+function helpTopic(program: Command, words: readonly string[]): Reading {
+  const { command, unknown } = findCommand(program, words);
+  return unknown === null ? { help: command } : { unknownTopic: words };
 }
 
-interface Rest {
+interface Found {
+  readonly command: Command;
   /** Everything but the command's names. */
-  readonly all: string[];
-  /** Without flags. */
-  readonly words: string[];
+  readonly rest: string[];
+  /** What stands where the program's command should, and is none. */
+  readonly unknown: string | null;
 }
 
 /** Goes down the tree by the words that are no flags. */
-function findCommand(program: Command, argumentWords: readonly string[]): { command: Command; rest: Rest } {
+function findCommand(program: Command, argumentWords: readonly string[]): Found {
   let command = program;
-  let all = [...argumentWords];
+  let rest = [...argumentWords];
   for (;;) {
-    const index = firstWord(command, all);
-    if (index === null) break;
-    const next = childByPrefix(command, all[index]!);
-    if (next === null) break;
+    const index = firstWord(command, rest);
+    if (index === null) return { command, rest, unknown: null };
+    const next = childByPrefix(command, rest[index]!);
+    if (next === null) return { command, rest, unknown: command === program ? rest[index]! : null };
     command = next;
-    all = [...all.slice(0, index), ...all.slice(index + 1)];
+    rest = [...rest.slice(0, index), ...rest.slice(index + 1)];
   }
-  return { command, rest: { all, words: all.filter((word) => !word.startsWith('-')) } };
 }
 
 /** Index of the first word that is neither a flag nor, as far as this command knows, a flag's value. */
@@ -77,14 +77,14 @@ function firstWord(command: Command, all: readonly string[]): number | null {
       if (!word.includes('=') && takesValue(longFlag(command, word.slice(2)))) index++;
     } else if (word.length > 1 && word[0] === '-') {
       if (word.length === 2 && takesValue(shortFlag(command, word[1]!))) index++;
-    } else return index;
+    } else if (word !== '') return index;
   }
   return null;
 }
 
 /** A flag that is not known here may be a subcommand's: pflag takes the next word for its value. */
-function takesValue(flag: Flag | 'help' | undefined): boolean {
-  return flag !== 'help' && flag?.type !== 'bool';
+function takesValue(flag: Flag | undefined): boolean {
+  return flag?.type !== 'bool';
 }
 
 function childByPrefix(command: Command, word: string): Command | null {
@@ -95,6 +95,7 @@ function childByPrefix(command: Command, word: string): Command | null {
 }
 
 function findFlag(command: Command, isIt: (flag: Flag) => boolean): Flag | undefined {
+  if (isIt(command.help)) return command.help;
   for (const each of command.lineage()) {
     const flag = each.flags.find(isIt);
     if (flag !== undefined) return flag;
@@ -102,16 +103,16 @@ function findFlag(command: Command, isIt: (flag: Flag) => boolean): Flag | undef
   return undefined;
 }
 
-function longFlag(command: Command, name: string): Flag | 'help' | undefined {
-  return name === 'help' ? 'help' : findFlag(command, (flag) => flag.name === name);
+function longFlag(command: Command, name: string): Flag | undefined {
+  return findFlag(command, (flag) => flag.name === name);
 }
 
-function shortFlag(command: Command, letter: string): Flag | 'help' | undefined {
-  return letter === 'h' ? 'help' : findFlag(command, (flag) => flag.short === letter);
+function shortFlag(command: Command, letter: string): Flag | undefined {
+  return findFlag(command, (flag) => flag.short === letter);
 }
 
-/** pflag's Parse over what is left when the command's names are out. */
-function readFlags(command: Command, all: readonly string[]): { words: string[]; isHelp: boolean } {
+/** pflag's Parse over what is left when the command's names are out: sets the flags, returns the words. */
+function readFlags(command: Command, all: readonly string[]): string[] {
   const reader = new FlagReader(command);
   for (let index = 0; index < all.length; index++) {
     const word = all[index]!;
@@ -122,14 +123,12 @@ function readFlags(command: Command, all: readonly string[]): { words: string[];
     if (word.length < 2 || word[0] !== '-') reader.words.push(word);
     else if (word.startsWith('--')) index += reader.readLong(word.slice(2), all[index + 1]);
     else index += reader.readShort(word.slice(1), all[index + 1]);
-    if (reader.isHelp) break;
   }
-  return reader;
+  return reader.words;
 }
 
 class FlagReader {
   readonly words: string[] = [];
-  isHelp = false;
   readonly #command: Command;
 
   constructor(command: Command) {
@@ -147,10 +146,6 @@ class FlagReader {
     if (name === '' || name[0] === '-') this.#fail(`bad flag syntax: --${textOf(text)}`);
     const flag = longFlag(this.#command, name);
     if (flag === undefined) this.#fail(`unknown flag: --${textOf(name)}`);
-    if (flag === 'help') {
-      this.isHelp = true;
-      return 0;
-    }
     if (equals >= 0) this.#set(flag, text.slice(equals + 1));
     else if (flag.type === 'bool') this.#set(flag, 'true');
     else if (next === undefined) this.#fail(`flag needs an argument: --${name}`);
@@ -167,10 +162,6 @@ class FlagReader {
       const letter = text[index]!;
       const flag = shortFlag(this.#command, letter);
       if (flag === undefined) this.#fail(`unknown shorthand flag: '${textOf(letter)}' in -${textOf(text)}`);
-      if (flag === 'help') {
-        this.isHelp = true;
-        return 0;
-      }
       const after = text.slice(index + 1);
       if (after[0] === '=') {
         this.#set(flag, after.slice(1));
@@ -195,13 +186,18 @@ class FlagReader {
   }
 }
 
-/** Reads and runs; prints help to `print` when that is what was asked. */
+/** Reads and runs; prints help to `print` when that is what was asked, to `printError` what it knows instead of it. */
 export async function runCommandLine(
   program: Command,
   argumentWords: readonly string[],
   print: (text: string) => void,
+  printError: (text: string) => void,
 ): Promise<void> {
   const reading = readCommandLine(program, argumentWords);
-  if ('help' in reading) print(usageText(reading.help, true));
-  else await reading.command.run(reading.words);
+  if ('command' in reading) await reading.command.run(reading.words);
+  else if ('help' in reading) print(usageText(reading.help, true));
+  else {
+    const topic = reading.unknownTopic.map((word) => `\`${textOf(word)}\``).join(' ');
+    printError(`Unknown help topic [${topic}]\n${usageText(program, false)}`);
+  }
 }

@@ -1,7 +1,7 @@
 // The tree of a program's commands: names, texts, flags and what runs. It knows no command line (command-line.ts reads one into
 // it) and prints nothing (usage.ts does).
 
-import type { Flag, FlagValue } from './flag.ts';
+import { Flag, type FlagValue } from './flag.ts';
 
 /** What runs when a command line names the command: its words without flags, and the values of all flags that it knows. */
 export type Run<Flags> = (words: string[], flags: Flags) => Promise<void>;
@@ -30,6 +30,8 @@ export class Command {
   readonly children: Command[] = [];
   /** Its own; its subcommands take them too. */
   readonly flags: readonly Flag[];
+  /** -h of this command alone; not among its values. */
+  readonly help: Flag;
   readonly #action: Action | null;
 
   private constructor(parent: Command | null, details: Omit<CommandDetails<never>, 'run'>, action: Action | null) {
@@ -40,6 +42,7 @@ export class Command {
     this.long = details.long ?? details.short;
     this.group = details.group ?? null;
     this.flags = details.flags ?? [];
+    this.help = new Flag('bool', 'help', `help for ${this.name}`, { short: 'h' });
     this.#action = action;
   }
 

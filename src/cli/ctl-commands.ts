@@ -278,7 +278,7 @@ function addUtilityCommands(program: Command, session: SessionOf): void {
     short: 'Lists the flags that every command takes',
     group,
     run: async () => {
-      session(options).out.text(`Every command takes:\n\n${flagLines(program.flags, null)}`);
+      session(options).out.text(`Every command takes:\n\n${flagLines(program.flags)}`);
     },
   });
 }

@@ -446,23 +446,54 @@ test('snapshot save', async () => {
   await same(['snapshot', 'save', '/nonexistent/directory/file']);
 });
 
-test('a command of a group that does not exist is an error here, and help there', async () => {
-  for (const group of ['member', 'lease', 'alarm', 'endpoint', 'snapshot']) {
-    const [theirs, ours] = await onBoth([group, 'nope']);
-    assert.deepEqual([theirs.code, theirs.stderr], [0, ''], group);
-    assert.match(theirs.stdout.toString(), new RegExp(`etcdctl ${group} \\[command\\]`));
-    assert.deepEqual([ours.code, ours.stdout.toString()], [1, ''], group);
-    assert.match(ours.stderr, new RegExp(`^Error: unknown command "nope" for "keelsonctl ${group}"\\n`));
-    // Alone, a group is help for both.
-    const alone = await onBoth([group]);
-    assert.deepEqual(
-      alone.map(({ code, stderr }) => [code, stderr]),
-      [
-        [0, ''],
-        [0, ''],
-      ],
-    );
-    await same([group, 'nope', '--nope']);
+test('help, and what does not exist: the same exit code, on the same stream, of the same command', async () => {
+  const groups = ['member', 'lease', 'alarm', 'endpoint', 'snapshot'];
+  const ofGroup = (group: string): string[] => [
+    group,
+    `${group} nonsense`,
+    `${group} nonsense list x --hex`,
+    `-w json ${group} nonsense`,
+    `${group} -- nonsense`,
+    `${group} --help`,
+    `${group} -h nonsense`,
+    `${group} nonsense --help`,
+    `${group} help`,
+    `${group} help nonsense`,
+    `help ${group}`,
+    `help ${group} nonsense`,
+    `${group} --nonsense`,
+    `${group} nonsense --nonsense`,
+    `${group} --help=nonsense`,
+  ];
+  const others = [
+    ['', '--help', '-h', 'help', '-w json', '-- member', '-- nonsense', '--help=false'],
+    [
+      'nonsense',
+      'nonsense --help',
+      'nonsense member list',
+      '-w json nonsense',
+      'nonsense --nonsense',
+      '--nonsense get',
+    ],
+    ['--nonsense', '-x', '-w', '--hex=nonsense', '--version', '--help --nonsense'],
+    ['help get', 'help ge', 'help member list', 'help member list x', 'help help', 'help --help', 'help -w json get'],
+    ['help nonsense', 'help nonsense x', 'help --nonsense', 'help -- member', 'help member --hex'],
+    ['get --help', 'get a -h', 'get -h --nonsense', 'get --nonsense -h', 'member list --help', 'lease grant -h x y'],
+    ['version --help', 'version --nonsense', 'options --help', 'snapshot save --help', 'endpoint --cluster nonsense'],
+  ];
+  /** Of which command it is the usage; what is not a usage as it is. */
+  const subject = (side: Side, text: string): string =>
+    (/Usage:\n(.*)\n/.exec(text)?.[1] ?? text).replaceAll(side.name, 'PROGRAM');
+  for (const line of [...groups.flatMap(ofGroup), ...others.flat()]) {
+    const words = line === '' ? [] : line.split(' ');
+    const [theirs, ours] = await Promise.all(sides.map((side) => runProgram(side.file, words)));
+    const seen = (side: Side, result: Result): unknown => ({
+      code: result.code,
+      stdout: subject(side, result.stdout.toString()),
+      stderr: subject(side, result.stderr),
+      errors: plainErrors(side, result.stderr),
+    });
+    assert.deepEqual(seen(sides[1], ours!), seen(sides[0], theirs!), line);
   }
 });
 

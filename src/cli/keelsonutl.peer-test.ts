@@ -121,6 +121,30 @@ test('status and hashkv', async () => {
   assert.match(ours.stderr, /^Error: .*is no database or damaged/);
 });
 
+test('help, and what does not exist: the same exit code, on the same stream, of the same command', async () => {
+  const lines = [
+    ...['', '--help', '-h', 'help', '-w json', '-- nonsense', 'help help', 'help nonsense', 'help -w json hashkv'],
+    ...['nonsense', 'nonsense --help', '--nonsense', '-w', '-x', '--version', 'help --nonsense', 'has --help'],
+    ...['snapshot', 'snapshot nonsense', 'snapshot nonsense status x', 'snapshot help', 'snapshot nonsense --help'],
+    ...['snapshot --nonsense', 'help snapshot nonsense', 'help snapshot status', 'snapshot status -h --nonsense'],
+    ...['snapshot status --help', 'hashkv --help', 'hashkv a b', 'version --help', 'version x'],
+  ];
+  /** Of which command it is the usage; else its first line. */
+  const subject = (program: string, text: string): string => {
+    const usage = /Usage:\n(.*)\n/.exec(text)?.[1];
+    return (usage ?? text.split('\n')[0]!).replaceAll(program, 'PROGRAM');
+  };
+  for (const line of lines) {
+    const words = line === '' ? [] : line.split(' ');
+    const run = async (program: string, file: string): Promise<unknown> => {
+      const { code, stdout, stderr } = await runProgram(file, words);
+      const error = stderr.split('\n')[0]!.replaceAll(program, 'PROGRAM');
+      return { code, stdout: subject(program, stdout.toString()), stderr: subject(program, stderr), error };
+    };
+    assert.deepEqual(await run('keelsonutl', keelsonutl), await run('etcdutl', peerBinary('etcdutl')), line);
+  }
+});
+
 async function startKeelson(dataDir: string): Promise<Member> {
   const url = `http://127.0.0.1:${await freePort()}`;
   const child = spawn(

@@ -16,10 +16,11 @@ export async function runMain(
   afterHelp: string | null,
 ): Promise<number> {
   try {
-    await runCommandLine(program, words, (text) => {
+    const print = (text: string): void => {
       out.text(text);
       if (afterHelp !== null) out.line(afterHelp);
-    });
+    };
+    await runCommandLine(program, words, print, complain);
     out.flush();
     return 0;
   } catch (error) {

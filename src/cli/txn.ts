@@ -80,7 +80,7 @@ export async function parseOperation(line: string): Promise<Operation> {
   const unreadable = new ExitError(ExitCode.invalidInput, `invalid txn request: ${textOf(line)}`);
   try {
     const reading = readCommandLine(program, words);
-    if ('help' in reading) throw unreadable;
+    if (!('command' in reading)) throw unreadable;
     await reading.command.run(reading.words);
   } catch (error) {
     if (!(error instanceof CommandLineError)) throw error;

@@ -16,9 +16,9 @@ export function usageText(command: Command, withDescription: boolean): string {
     parts.push(`Usage:\n  ${parent}${command.use} [flags]\n`);
   }
   // The global flags have a command of their own.
-  if (command.parent !== null) parts.push(`Flags:\n${flagLines(command.flags, command.name)}`);
+  if (command.parent !== null) parts.push(`Flags:\n${flagLines([...command.flags, command.help])}`);
   const inherited = inheritedFlags(command);
-  if (inherited.length > 0) parts.push(`Global Flags:\n${flagLines(inherited, null)}`);
+  if (inherited.length > 0) parts.push(`Global Flags:\n${flagLines(inherited)}`);
   if (children.length > 0) parts.push(`Use "${path} [command] --help" for more about one of them.\n`);
   return parts.join('\n');
 }
@@ -42,14 +42,13 @@ function groupTexts(children: readonly Command[]): string[] {
 }
 
 /** pflag's FlagUsages: sorted by name, types aligned with the texts after them. */
-export function flagLines(flags: readonly Flag[], commandName: string | null): string {
+export function flagLines(flags: readonly Flag[]): string {
   const rows = flags.map((flag) => {
     const type = flag.type === 'bool' ? '' : ` ${flag.type}`;
     const short = flag.short === undefined ? '    ' : `-${flag.short}, `;
     const shown = flag.shownDefault === undefined ? '' : ` (default ${flag.shownDefault})`;
     return { name: flag.name, left: `  ${short}--${flag.name}${type}`, right: `${flag.description}${shown}` };
   });
-  if (commandName !== null) rows.push({ name: 'help', left: '  -h, --help', right: `help for ${commandName}` });
   rows.sort((a, b) => (a.name < b.name ? -1 : 1));
   const width = Math.max(...rows.map((row) => row.left.length));
   return rows.map((row) => `${row.left.padEnd(width)}   ${row.right}\n`).join('');

@@ -2,7 +2,8 @@
 
 import { etcdVersion } from '../config/version.ts';
 import { Command } from './command.ts';
-import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { CommandLineError } from './command-line.ts';
+import { badArguments } from './exit.ts';
 import { Flag } from './flag.ts';
 import type { Output } from './output.ts';
 import type { RestoreFlags } from './restore-plan.ts';
@@ -73,12 +74,12 @@ function restoreFlags(): Flag[] {
 }
 
 function addFileCommands(program: Command, out: Output): void {
-  program.add<GlobalFlags & { readonly rev: number }>({
+  const hashKv: Command = program.add<GlobalFlags & { readonly rev: number }>({
     use: 'hashkv <filename>',
     short: 'Prints the hash of the keyspace of a snapshot or database file',
     flags: [new Flag('int', 'rev', 'the revision to hash up to (0 for the latest)')],
     run: async (words, { writeOut, rev }) => {
-      if (words.length !== 1) throw new ExitError(ExitCode.error, `accepts 1 arg(s), received ${words.length}`);
+      if (words.length !== 1) throw new CommandLineError(hashKv, `accepts 1 arg(s), received ${words.length}`);
       (await import('./snapshot-status.ts')).printHashKv(words[0]!, rev, writeOut, out);
     },
   });
