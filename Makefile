@@ -6,7 +6,7 @@ DATA ?= default.keelson
 # Two cores: test files side by side, but no more than that.
 TEST := $(NODE) --test --test-concurrency=2 --test-reporter=spec
 
-.PHONY: setup run test test-peers check bench bench-etcd-tool bench-h2load fuzz clean
+.PHONY: setup run test test-peers test-long check bench bench-etcd-tool bench-h2load fuzz clean
 
 setup: node_modules/.stamp
 
@@ -28,6 +28,17 @@ test: setup
 test-peers: setup
 	test-e2e/peers/build.sh
 	$(TEST) --test-concurrency=1 'src/**/*.peer-test.ts' 'test-e2e/**/*.peer-test.ts'
+
+# What `make test` and `make test-peers` do for a fixed budget, for hours: kills, damage, differences, one API server, fuzzers.
+test-long: setup
+	test-e2e/peers/build.sh
+	KEELSON_KILLS=300 $(TEST) test-e2e/crash.test.ts
+	KEELSON_KILLS=40 $(TEST) test-e2e/crash-throughput.peer-test.ts
+	KEELSON_KILLS=100 $(TEST) src/backend/backend-lmdb.test.ts
+	KEELSON_DAMAGE_ROUNDS=100 $(TEST) test-e2e/damaged-database.test.ts
+	KEELSON_DIFFER_REQUESTS=100000 $(TEST) test-e2e/differ.peer-test.ts
+	KEELSON_E2E_LONG=9 $(TEST) test-e2e/kube-apiserver.peer-test.ts
+	$(MAKE) fuzz SECONDS_EACH=600
 
 check: setup
 	node_modules/.bin/tsc -p .

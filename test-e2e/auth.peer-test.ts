@@ -105,3 +105,37 @@ test('what would protect the data fails, and says that it is not there', async (
   const status = await etcdctl(endpoints[1]!, ['auth', 'status']);
   assert.match(status.stdout, /Status: false\nAuthRevision: 1/);
 });
+
+test('a snapshot of an etcd with authentication enabled is not served to everybody', async () => {
+  const [etcd] = endpoints;
+  for (const line of ['user add root:secret', 'user grant-role root root', 'auth enable']) {
+    assert.equal((await etcdctl(etcd!, line.split(' '))).code, 0, line);
+  }
+  const snapshot = join(scratch.folder, 'snapshot.db');
+  assert.equal((await etcdctl(etcd!, ['--user', 'root:secret', 'snapshot', 'save', snapshot])).code, 0);
+  const dataDir = join(scratch.folder, 'restored');
+  const restore = ['snapshot', 'restore', snapshot, '--data-dir', dataDir];
+  const restored = new Program({
+    name: 'restore',
+    file: join(repository, 'bin/keelsonutl'),
+    args: restore,
+    folder: scratch.folder,
+  });
+  assert.equal((await restored.exited).code, 0, restored.log());
+  const [clientPort, peerPort] = await freePorts(2);
+  const client = `http://127.0.0.1:${clientPort}`;
+  const program = new Program({
+    name: 'protected',
+    file: join(repository, 'bin/keelson'),
+    args: [
+      `--data-dir=${dataDir}`,
+      `--listen-client-urls=${client}`,
+      `--advertise-client-urls=${client}`,
+      `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
+    ],
+    folder: scratch.folder,
+  });
+  programs.push(program);
+  assert.deepEqual(await program.exited, { code: 14, signal: null }, program.log());
+  assert.match(program.log(), /has authentication enabled, which this version of keelson cannot enforce yet/);
+});

@@ -96,4 +96,18 @@ test('a list of everything is exact at its revision, and others are served while
     await client.range({ key: bytesOf('list/'), rangeEnd: bytesOf('list0'), revision: header!.revision }),
   );
   assert.deepEqual(again.kvs, kvs);
+  // Twice in a Txn that only reads: too, and others are served meanwhile.
+  const range = { key: bytesOf('list/'), rangeEnd: bytesOf('list0'), revision: header!.revision };
+  let answered = false;
+  const txn = client
+    .txn({ success: [{ range }, { range: { ...range, countOnly: true } }, { range }] })
+    .then((result) => {
+      answered = true;
+      return expectOk(result);
+    });
+  let gets = 0;
+  for (; !answered; gets++) expectOk(await other.range({ key: bytesOf('written') }));
+  const [first, counted, second] = (await txn).responses;
+  assert.deepEqual([first?.range?.kvs, second?.range?.kvs, counted?.range?.count], [kvs, kvs, COUNT]);
+  assert.ok(gets >= 3, `only ${gets} gets while the Txn was read`);
 });

@@ -208,21 +208,26 @@ test('a lost standard error changes nothing', async () => {
   }
 });
 
-test('what does not exist fails', async () => {
-  const unknown = (word: string, of: string): string => `unknown command "${word}" for "${of}"`;
-  await expectFailure('"$CTL" nope', 1, unknown('nope', 'keelsonctl'));
-  for (const group of ['member', 'lease', 'alarm', 'endpoint', 'snapshot']) {
-    await expectFailure(`"$CTL" ${group} nope`, 1, unknown('nope', `keelsonctl ${group}`));
-    await expectFailure(`"$CTL" -w json ${group} nope x --hex`, 1, unknown('nope', `keelsonctl ${group}`));
-    await expectFailure(`"$CTL" ${group} --nope`, 1, 'unknown flag: --nope');
-  }
-  await expectFailure('"$UTL" nope', 1, unknown('nope', 'keelsonutl'));
-  await expectFailure('"$UTL" snapshot nope', 1, unknown('nope', 'keelsonutl snapshot'));
-  // A group alone tells what it has, as in etcdctl.
-  for (const group of ['"$CTL" member', '"$CTL" member help', '"$UTL" snapshot']) {
-    const { code, stdout, stderr } = await shell(group);
-    assert.deepEqual([code, stderr], [0, '']);
-    assert.match(stdout, /Available Commands:/);
+test('what does not exist fails, but in a group: that tells what it has', async () => {
+  for (const program of ['ctl', 'utl']) {
+    const file = `"$${program.toUpperCase()}"`;
+    await expectFailure(`${file} nope`, 1, `unknown command "nope" for "keelson${program}"`);
+    await expectFailure(`${file} nope --help`, 1, `unknown command "nope" for "keelson${program}"`);
+    await expectFailure(`${file} snapshot --nope`, 1, 'unknown flag: --nope');
+    for (const line of [
+      'snapshot',
+      'snapshot nope',
+      '-w json snapshot nope x',
+      'snapshot help',
+      'help snapshot nope',
+    ]) {
+      const { code, stdout, stderr } = await shell(`${file} ${line}`);
+      assert.deepEqual([code, stderr], [0, ''], line);
+      assert.match(stdout, /Available Commands:\n.* save|Available Commands:\n.* restore/, line);
+    }
+    const topic = await shell(`${file} help nope`);
+    assert.deepEqual([topic.code, topic.stdout], [0, '']);
+    assert.match(topic.stderr, /^Unknown help topic \[`nope`\]\nUsage:\n/);
   }
 });
 

@@ -1,5 +1,6 @@
 // Goal: keelson answers as etcd 3.7 does, field by field, errors included. Method: test-e2e/peers/differ.sh with seeds that are
-// fresh in every run (KEELSON_DIFFER_SEED=N replays one), the same requests to both; the first difference fails.
+// fresh in every run (KEELSON_DIFFER_SEED=N replays one; KEELSON_DIFFER_REQUESTS=N makes it longer), the same requests to both; the
+// first difference fails.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -9,13 +10,13 @@ import { test } from 'node:test';
 import { repository } from './program.ts';
 
 const SEEDS = 2;
-const REQUESTS = 5000;
+const REQUESTS = Number(process.env['KEELSON_DIFFER_REQUESTS'] ?? 5000);
 
 const fixed = process.env['KEELSON_DIFFER_SEED'];
 const seeds = fixed === undefined ? Array.from({ length: SEEDS }, () => randomInt(1, 2 ** 31)) : [Number(fixed)];
 
 for (const seed of seeds) {
-  test(`seed ${seed}: ${REQUESTS} requests to etcd and keelson`, { timeout: 240_000 }, async (t) => {
+  test(`seed ${seed}: ${REQUESTS} requests to etcd and keelson`, { timeout: 60_000 + 36 * REQUESTS }, async (t) => {
     const script = join(repository, 'test-e2e/peers/differ.sh');
     const began = performance.now();
     // Its own process group: a timeout has to end the servers that the script started, too.

@@ -125,7 +125,7 @@ test('READY=1 to systemd from the server itself, once it serves', { skip: !hasPy
     heard += text;
   });
   try {
-    for (let i = 0; i < 500 && heard === ''; i++) await sleep(20);
+    for (let i = 0; i < 500 && !heard.endsWith('\n'); i++) await sleep(20);
     const member = ServerProcess.start({
       dataDir: path.join(directory, 'data'),
       env: { NOTIFY_SOCKET: name, GOFAIL_FAILPOINTS: 'raftBeforeSave=sleep(300)' },
@@ -135,7 +135,7 @@ test('READY=1 to systemd from the server itself, once it serves', { skip: !hasPy
     assert.equal(heard, 'bound\n', 'nothing is said before it serves');
     await member.until('the notification', () => member.logLine('successfully notified init daemon'));
     assert.ok(member.logLine('ready to serve client requests') !== undefined);
-    for (let i = 0; i < 250 && !heard.includes('READY'); i++) await sleep(20);
+    for (let i = 0; i < 250 && !/READY.*\n/.test(heard); i++) await sleep(20);
     assert.equal(heard, `bound\nREADY=1 ${member.pid}\n`);
     assert.equal(member.stderr.includes('Warning'), false, 'node says nothing of its own');
     assert.equal((await member.stop('SIGTERM')).code, 0);
