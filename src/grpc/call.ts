@@ -59,8 +59,9 @@ export interface ServerCall {
   readonly bufferedBytes: number;
   /** Called when bufferedBytes fell below the low-water mark after send returned false; not once the call has ended. */
   onDrain: (() => void) | null;
-  /** RST_STREAM, connection lost or deadline. The call is dead afterwards: sends do nothing. */
-  onCancel: (() => void) | null;
+  /** Called once when the call has ended, however it did: answered, failed by its handler or by what came, reset, its deadline, its
+   * connection lost. Sends do nothing afterwards. What a handler holds for a call it lets go of here. */
+  onEnd: (() => void) | null;
   /** Answered, failed or cancelled. */
   readonly ended: boolean;
   /** Client streams: no more messages are delivered and no window is granted until resumeReceive. */

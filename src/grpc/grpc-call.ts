@@ -2,9 +2,9 @@
 // deadline, end), its answers, and what is told to the observer; how messages come in is call-input.ts's, how they are framed on
 // their way out message-writer.ts's.
 //
-//                                respond…, end, fail
-//   open ── start: the handler ────────────────────────▶ ended ── what waits was sent ──▶ closed
-//     └───────── reset, deadline, connection lost: onCancel ──────────────────────────────────▲
+//                    respond…, end, fail: of the handler, or by what came (call-input.ts)
+//   open ── start: the handler ────────▶ ended: onEnd ── what waits was sent ──▶ closed
+//     └───── reset, deadline, connection lost: onEnd ───────────────────────────▲
 //
 // Hot path (unary, everything in one chunk): openStream, onData with the whole message in one DATA frame, the handler,
 // respond. Budget: 2.5 us of CPU a call with reading and writing the socket; benchmark: bench/echo.ts. No copy of the
@@ -41,9 +41,9 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
   protected override readonly plan: CallPlan;
   deadlineMs: number = Number.POSITIVE_INFINITY;
   context: unknown = undefined;
-  /** Null again when the call ends, however it does. */
+  /** Both are null again when the call has ended, however it did. */
   onDrain: (() => void) | null = null;
-  onCancel: (() => void) | null = null;
+  onEnd: (() => void) | null = null;
   override ended = false;
   override grantedBytes = 0;
   override awaitsGrant = false;
@@ -252,8 +252,15 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
     this.owner.touch();
     // A unary client's END_STREAM is on its way behind its one message; any other might never come.
     this.awaitsPeerEnd = this.method.kind === 'unary' && this.messageCount > 0;
-    if (this.owner.http2.writer.end(this, trailers)) return;
-    this.owner.http2.resetStream(this, ErrorCode.internalError);
+    if (!this.owner.http2.writer.end(this, trailers)) this.owner.http2.resetStream(this, ErrorCode.internalError);
+    if (this.onEnd !== null) this.tellEnd();
+  }
+
+  /** Once, behind everything that the end does here: what it calls may end other calls. */
+  private tellEnd(): void {
+    const { onEnd } = this;
+    this.onEnd = null;
+    onEnd?.();
   }
 
   /** The call is over for its handler, whatever is still to be sent. */
@@ -292,7 +299,7 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
     this.finish(code);
     this.owner.touch();
     this.owner.http2.resetStream(this, reset);
-    this.onCancel?.();
+    this.tellEnd();
   }
 
   // --- the stream's events ---
@@ -317,7 +324,7 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
     if (this.ended) return;
     this.noteSlow(null, 0, 0);
     this.finish(StatusCode.canceled);
-    this.onCancel?.();
+    this.tellEnd();
   }
 
   override onWritable(): void {
@@ -377,8 +384,6 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
   /** For an open stream: the gate is asked again. */
   endIfRefused(): void {
     const refusal = this.owner.gate.refusal(this.plan.demands);
-    if (refusal === null || this.ended) return;
-    this.fail(refusal);
-    this.onCancel?.();
+    if (refusal !== null) this.fail(refusal);
   }
 }

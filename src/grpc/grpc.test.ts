@@ -328,7 +328,7 @@ test('deadline: the call is cancelled and its stream reset', () => {
   router.unary('echo.Echo', 'Unary', (call) => {
     kept = call;
     assert.equal(call.deadlineMs, 1_000_200);
-    call.onCancel = (): void => {
+    call.onEnd = (): void => {
       seen.push('cancelled');
     };
   });
@@ -358,12 +358,12 @@ test('an answered call has no deadline left', () => {
   assert.deepEqual(client.frames(), []);
 });
 
-test('cancel: onCancel once, by reset or by the loss of the connection', () => {
+test('cancel: onEnd once, by reset or by the loss of the connection', () => {
   const router = new Router();
   let cancels = 0;
   router.stream('echo.Echo', 'Bidi', 'bidi', {
     open: (call) => {
-      call.onCancel = (): void => {
+      call.onEnd = (): void => {
         cancels += 1;
       };
     },
@@ -386,7 +386,7 @@ test('cancel: a handler may end its other calls meanwhile, those of the same con
   router.stream('echo.Echo', 'Bidi', 'bidi', {
     open: (call) => {
       calls.push(call);
-      call.onCancel = (): void => {
+      call.onEnd = (): void => {
         cancels += 1;
         for (const other of calls) other.fail({ code: StatusCode.aborted, message: 'the other one is gone' });
       };
@@ -397,7 +397,7 @@ test('cancel: a handler may end its other calls meanwhile, those of the same con
   const { client } = setUp({ router });
   for (let i = 0; i < 3; i += 1) client.send(client.callHeaders(client.newId(), 'Bidi'));
   client.connection.closed();
-  assert.deepEqual([cancels, calls.map(({ ended }) => ended)], [1, [true, true, true]]);
+  assert.deepEqual([cancels, calls.map(({ ended }) => ended)], [3, [true, true, true]]);
   assert.equal(client.connection.http2.streamCount, 0);
 });
 

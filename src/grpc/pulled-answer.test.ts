@@ -21,7 +21,7 @@ class Bench {
   readonly client: TestClient;
   readonly slow: (MessageBytes | null)[] = [];
   pulled = 0;
-  cancelled = 0;
+  ended = 0;
   failsAt = -1;
   call: ServerCall | null = null;
 
@@ -29,7 +29,7 @@ class Bench {
     const router = echoRouter();
     router.unary('echo.Echo', 'Pulled', (call) => {
       this.call = call;
-      call.onCancel = () => void this.cancelled++;
+      call.onEnd = () => void this.ended++;
       const last = Buffer.alloc(PART, 'z');
       call.respondPulled(PART * PARTS, last, () => {
         this.pulled++;
@@ -96,7 +96,7 @@ test('parts are pulled as the window opens, between other calls', () => {
     assert.ok(answer.startsWith(text.repeat(100), 3 + part * PART), `part ${part}`);
   }
   assert.equal(bench.pulled, PARTS);
-  assert.equal(bench.cancelled, 0);
+  assert.equal(bench.ended, 1);
   const told = bench.slow.findLast((each) => (each?.totalBytes ?? 0) > 1000)!;
   assert.deepEqual([told.totalBytes, told.end - told.start, told.buffer[0]], [PART * PARTS, PART, 0x7a]);
 });
@@ -121,7 +121,7 @@ test('a call that is gone is not pulled for', () => {
     assert.ok(pulled > 1 && pulled < PARTS);
     if (end === 'reset') client.send(frameOf(3, 0, id, uint32(8)));
     else bench.server.destroy();
-    assert.equal(bench.cancelled, 1);
+    assert.equal(bench.ended, 1);
     if (end === 'reset') bench.open(id, 1_000_000);
     assert.equal(bench.pulled, pulled);
   }
@@ -138,7 +138,7 @@ test('an answer that its handler gives up half-way ends with the status, behind 
   // Little by little: most of what waits is sent while the call is open still.
   for (let step = 0; step < 100; step++) frames.push(...bench.open(id, 5_000));
   assert.equal(frames.findLast((frame) => frame.id === id)!.fields['grpc-status'], '10');
-  assert.deepEqual([bench.pulled, bench.cancelled], [pulled, 0]);
+  assert.deepEqual([bench.pulled, bench.ended], [pulled, 1]);
   assert.equal(client.call('Unary', 'alive'), 'OK alive');
 });
 
@@ -150,7 +150,7 @@ test('a handler that fails the call when it is asked for a part is not asked aga
   client.send(client.callBytes(id, 'Pulled', 'x'));
   const frames = [...client.frames(), ...bench.open(id, PART * PARTS)];
   const bytes = frames.reduce((sum, frame) => sum + (frame.type === 0 ? frame.payload.length : 0), 0);
-  assert.deepEqual([bench.pulled, bench.cancelled, bytes], [3, 0, 5 + 2 * PART]);
+  assert.deepEqual([bench.pulled, bench.ended, bytes], [3, 1, 5 + 2 * PART]);
   assert.equal(frames.findLast((frame) => frame.id === id)!.fields['grpc-status'], '10');
   assert.equal(client.call('Unary', 'alive'), 'OK alive');
 });

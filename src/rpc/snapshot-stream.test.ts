@@ -78,7 +78,7 @@ describe('snapshot streams', () => {
     await until('all have begun', () => calls.every((call) => call.sent.length > 0));
     assert.equal(running(), snapshotStreamsMax);
     // One client goes away, another reads to the end.
-    calls[0]!.onCancel!();
+    calls[0]!.cancel();
     assert.equal(running(), snapshotStreamsMax - 1);
     calls[1]!.read(Number.POSITIVE_INFINITY);
     await calls[1]!.finished();
@@ -90,7 +90,7 @@ describe('snapshot streams', () => {
     const blobs = sent.map((message) => decode(SnapshotResponse, message)!);
     assert.ok(blobs.reduce((sum, { blob }) => sum + blob.length, 0) > 1_000_000);
     assert.equal(blobs.at(-1)!.blob.length, 32);
-    for (const call of [calls[2]!, calls[3]!, more[0]!]) call.onCancel!();
+    for (const call of [calls[2]!, calls[3]!, more[0]!]) call.cancel();
     assert.equal(running(), 0);
   });
 

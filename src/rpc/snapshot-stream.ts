@@ -72,15 +72,11 @@ class SnapshotStream implements SnapshotSink {
       this.drains++;
       this.reader!.resume();
     };
-    call.onCancel = () => this.cancel();
-  }
-
-  private cancel(): void {
-    this.reader!.cancel();
-    this.ended();
+    call.onEnd = () => this.ended();
   }
 
   private ended(): void {
+    this.reader!.cancel();
     const { counters, nowMs } = this.member.parts;
     counters.snapshotsRunning--;
     counters.observeSnapshot((nowMs() - this.startMs) / 1000);
@@ -115,7 +111,6 @@ class SnapshotStream implements SnapshotSink {
   }
 
   done(error: Error | null): void {
-    this.ended();
     const { call, totalBytes } = this;
     if (error !== null) {
       call.fail({ code: UNKNOWN, message: error.message });
@@ -146,7 +141,6 @@ class SnapshotStream implements SnapshotSink {
         'sent-bytes': this.sentBytes,
         'total-bytes': this.totalBytes,
       });
-      this.cancel();
       this.call.fail({ code: ABORTED, message: text });
     });
   }

@@ -49,6 +49,8 @@ async function putAt(revision: number, bytes: number): Promise<void> {
   assert.equal(await fixture.put('k', text), revision);
 }
 
+const counters = { streams: 0 };
+
 async function setUp(fragmentBytes = 1024 * 1024): Promise<GrpcServer> {
   fixture = new MemberFixture();
   const member = await fixture.start();
@@ -58,7 +60,7 @@ async function setUp(fragmentBytes = 1024 * 1024): Promise<GrpcServer> {
     progressIntervalMs: 600_000,
     random: () => 0,
     setTimer: () => undefined,
-    counters: { streams: 0 },
+    counters,
     metrics: fixture.metrics.watch,
   });
   return memoryServer({ router, schedule: setImmediate });
@@ -150,6 +152,11 @@ class WatchClient {
     }
   }
 
+  /** Sends the same bytes on each stream. */
+  data(bytes: Buffer): void {
+    this.client.send(...this.streams.map((id) => frameOf(FrameType.data, 0, id, bytes)));
+  }
+
   /** What the server holds for this client. */
   get heldBytes(): number {
     const { writer } = this.client.connection.http2;
@@ -215,6 +222,32 @@ it('holds a bound for who does not read, while a thousand watchers go on; then g
   assert.equal(hub.watcherCount, 0);
   hub.checkInvariants();
 });
+
+for (const [what, bytes] of [
+  ['a malformed request', grpcMessage(Buffer.of(0x0a, 0xff))],
+  ['a message that is too large', Buffer.of(0, 0x7f, 0xff, 0xff, 0xff)],
+  ['an unknown flag', Buffer.of(7, 0, 0, 0, 0)],
+] as const) {
+  it(`has no watcher left of a stream that ${what} has ended, be it blocked or not`, async () => {
+    const server = await setUp();
+    const { hub } = fixture.member.parts;
+    counters.streams = 0;
+    const reader = new WatchClient(server, 1 << 20).watch('k', 3, 10);
+    const blocked = new WatchClient(server, 0).watch('k', 2, 10);
+    for (let revision = 2; revision < 8; revision++) {
+      await putAt(revision, 20_000);
+      await turn();
+      reader.read(true);
+    }
+    assert.deepEqual([hub.watcherCount, counters.streams], [50, 5]);
+    assert.ok(hub.unsyncedCount >= 20 && hub.unsyncedCount < 50, 'some are blocked, some are not');
+    for (const client of [reader, blocked]) client.data(bytes);
+    await turn();
+    assert.deepEqual([hub.watcherCount, hub.unsyncedCount, counters.streams], [0, 0, 0]);
+    hub.checkInvariants();
+    for (const { client } of [reader, blocked]) client.connection.destroy();
+  });
+}
 
 it('counts each response in the histograms of the send loop, whoever shares it', async () => {
   const server = await setUp();

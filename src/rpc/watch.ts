@@ -122,7 +122,7 @@ class WatchStream implements WatchSink {
     this.encoder = encoder;
     this.call = call;
     options.counters.streams++;
-    call.onCancel = () => this.close();
+    call.onEnd = () => this.close();
     call.onDrain = () => {
       this.isBlocked = false;
       this.member.parts.hub.resume(this);

@@ -11,7 +11,7 @@ export class RecordedCall implements ServerCall {
   bufferedBytes = 0;
   context: unknown = null;
   onDrain: (() => void) | null = null;
-  onCancel: (() => void) | null = null;
+  onEnd: (() => void) | null = null;
   ended = false;
   paused = false;
   readonly sent: Buffer[] = [];
@@ -107,9 +107,17 @@ export class RecordedCall implements ServerCall {
     while (!this.paused && !this.ended && this.held.length > 0) this.deliver(this.held.shift()!);
   }
 
-  private finish(status: Status | { readonly code: 0; readonly message: '' }): void {
+  /** The client resets it: there is no status. */
+  cancel(): void {
+    if (!this.ended) this.finish(null);
+  }
+
+  private finish(status: Status | { readonly code: 0; readonly message: '' } | null): void {
     this.ended = true;
     this.status = status;
+    const { onEnd } = this;
+    this.onDrain = this.onEnd = null;
+    onEnd?.();
     for (const resolve of this.waiting.splice(0)) resolve();
   }
 }
