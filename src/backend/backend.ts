@@ -95,8 +95,15 @@ export class Backend {
     // A defragmentation that a crash ended before its rename.
     removeLmdb(defragPath(options.path));
     const environment = new LmdbEnvironment({ path: options.path, noSync, mapped: true });
-    // All tables exist before the second thread looks: creating one is a commit.
-    for (const name of TABLE_NAMES) environment.table(name);
+    try {
+      // Before anything is written to it: it may be another version's.
+      readEngineState(environment.table('keelson'), `the database ${options.path}`);
+      // All tables exist before the second thread looks: creating one is a commit.
+      for (const name of TABLE_NAMES) environment.table(name);
+    } catch (error) {
+      environment.close();
+      throw error;
+    }
     const limits = effectiveLimits(options);
     const failpoints = options.failpoints ?? null;
     const port = new FlusherThread({ path: options.path, noSync, failpoints, limits });
@@ -216,7 +223,7 @@ export class Backend {
     assert(main >= this.revision_ && main > 0, 'backend: revisions ascend');
     // It is what the key index says of the key.
     assertSound(supersededMain <= main, 'an entry of the key index is newer than the newest revision');
-    this.writeBack.applying = true;
+    this.writeBack.beginApply();
     this.revision_ = main;
     return this.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
   }
@@ -227,12 +234,12 @@ export class Backend {
   }
 
   bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
-    this.writeBack.applying = true;
+    this.writeBack.beginApply();
     this.buckets.put(bucket, key, value);
   }
 
   bucketDelete(bucket: BucketName, key: Buffer): void {
-    this.writeBack.applying = true;
+    this.writeBack.beginApply();
     this.buckets.remove(bucket, key);
   }
 
@@ -412,7 +419,7 @@ export class Backend {
     this.maintenance.hash(done);
   }
 
-  /** Rewrites the file without its free pages, while everything goes on. An error leaves the file as it was. */
+  /** Rewrites the file without its free pages, while everything goes on. An error leaves the file as it was; damage is fatal. */
   defrag(done: (error: Error | null) => void): void {
     assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
     this.maintenance.defrag(done);

@@ -4,14 +4,15 @@
 // happen during a copy is counted where the test itself moves the flusher and its clock; with threads it depends on the machine.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { SimClock, systemClock } from '../io/clock.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import { SeededRandom } from '../io/random.ts';
-import { type BackendLimits, backendLimits } from '../limits.ts';
+import { type BackendLimits, backendLimits, lmdbPageBytes } from '../limits.ts';
 import { crashOptions } from '../testing/backend-crash.ts';
 import { applyTo, checkAgainst, Model, type Operation } from '../testing/backend-model.ts';
 import { Backend } from './backend.ts';
@@ -219,4 +220,39 @@ test('a defragmentation under a load that never pauses ends, with threads', asyn
   const again = openBackend(options);
   checkAgainst(again, model, true);
   await closed(again);
+});
+
+/** Makes every page of the closed file that holds the text a page of zeros. */
+function zeroPagesWith(path: string, text: string): void {
+  const content = readFileSync(path);
+  let pages = 0;
+  for (let at = content.indexOf(text); at >= 0; at = content.indexOf(text)) {
+    const page = Math.floor(at / lmdbPageBytes);
+    content.fill(0, page * lmdbPageBytes, (page + 1) * lmdbPageBytes);
+    pages++;
+  }
+  assert.ok(pages > 0, 'it is in the file');
+  writeFileSync(path, content);
+}
+
+test('damage that a defragmentation meets ends the engine, as damage does that anything else meets', async () => {
+  const path = join(folder, 'damaged');
+  let backend = openBackend({ path, clock: systemClock, onFatal: (error) => assert.fail(error) });
+  // Of these rows a start reads the last one alone.
+  for (let i = 0; i < 2000; i++) {
+    applyTo(backend, { kind: 'txn', changes: [{ key: `key${i}`, value: `value <${i}>`.padEnd(300, '.') }] });
+  }
+  await closed(backend);
+  zeroPagesWith(path, 'value <700>');
+  let ended: (error: FatalError) => void;
+  const fatal = new Promise<FatalError>((resolve) => {
+    ended = resolve;
+  });
+  backend = openBackend({ path, clock: systemClock, onFatal: (error) => ended(error) });
+  const answered = new Promise<string>((resolve) => backend.defrag((error) => resolve(`answered: ${error?.message}`)));
+  const end = await Promise.race([fatal, answered]);
+  assert.ok(typeof end !== 'string', `it goes on; ${end}`);
+  assert.equal(end.exitCode, ExitCode.backendCorrupt);
+  assert.match(end.message, /damaged is damaged: table key, page \d+: .*; restore it from a snapshot/);
+  await closed(backend);
 });

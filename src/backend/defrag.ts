@@ -17,6 +17,7 @@
 
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
 import { LmdbEnvironment, type PinnedView, removeLmdb } from '../io/lmdb.ts';
 import type { ReadTable } from '../io/table.ts';
 import { defragSpareBytes } from '../limits.ts';
@@ -75,8 +76,9 @@ export class DefragJob implements RunningJob {
       this.stepCopy();
       return 'more';
     } catch (error) {
-      // Until the rename, a failure (a full disk) costs only the copy.
-      if (this.isSwapping) throw error;
+      // Until the rename, a failure (a full disk) costs only the copy. Damage is the database's: it ends the engine wherever it is met.
+      const isDamage = error instanceof FatalError && error.exitCode === ExitCode.backendCorrupt;
+      if (this.isSwapping || isDamage) throw error;
       return this.giveUp(error instanceof Error ? error.message : String(error));
     }
   }

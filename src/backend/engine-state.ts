@@ -10,7 +10,7 @@
 // And the names of all tables.
 
 import { assert } from '../base/assert.ts';
-import { assertSound } from '../base/fatal.ts';
+import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadTable, WriteTable } from '../io/table.ts';
 import { BUCKET_NAMES } from '../snapshot/schema.ts';
 import { indexTableNames } from './index-tables.ts';
@@ -18,6 +18,8 @@ import { indexTableNames } from './index-tables.ts';
 export const TABLE_NAMES: readonly string[] = [...BUCKET_NAMES, ...indexTableNames, 'garbage'];
 
 const FORMAT_VERSION = 1;
+/** They are counted up by one: a number beyond this is damage, not a version. */
+const FORMAT_VERSION_MAX = 1000;
 const STATE_BYTES = 32;
 const STATE_KEY: Buffer = Buffer.from('state');
 const TWO_32 = 4294967296;
@@ -49,15 +51,26 @@ export function writeEngineState(table: WriteTable, state: EngineState): void {
   table.put(STATE_KEY, out);
 }
 
-/** null: a new database. */
-export function readEngineState(table: ReadTable): EngineState | null {
+/** null: a new database. `database`: its name in the error that says that another version of keelson wrote it. */
+export function readEngineState(table: ReadTable, database = 'the database'): EngineState | null {
   const bytes = table.get(STATE_KEY);
   if (bytes === undefined) return null;
-  const isKnown = bytes.length >= STATE_BYTES && bytes.readUInt32BE(0) === FORMAT_VERSION;
-  assertSound(isKnown, 'its engine has an unknown format version');
+  const format = bytes.length < 4 ? 0 : bytes.readUInt32BE(0);
+  assertSound(format > 0 && format <= FORMAT_VERSION_MAX, 'its engine has an impossible format version');
+  if (format !== FORMAT_VERSION) throw otherVersion(database, format);
+  assertSound(bytes.length >= STATE_BYTES, 'the numbers of its engine are cut');
   return {
     generation: readNumber(bytes, 8),
     currentRevision: readNumber(bytes, 16),
     indexedRevision: readNumber(bytes, 24),
   };
+}
+
+/** After a downgrade, say. Nothing is lost, and a restored snapshot would lose what came after it. */
+function otherVersion(database: string, format: number): FatalError {
+  return new FatalError(
+    ExitCode.dataDir,
+    `${database} was written by another version of keelson: its format is ${format}, this version reads format ${FORMAT_VERSION}. ` +
+      'It is not damaged: run the version that wrote it',
+  );
 }

@@ -50,7 +50,7 @@ export class Maintenance {
     const { writeBack, observer, index, allRows } = this.parts;
     const compactRevision = previous > 0 ? previous : -1;
     // As etcd (issue 15919): after a compaction that had not ended, what is hashed would depend on how far it had come.
-    const hashes = writeBack.applying && this.compactionsPending === 0;
+    const hashes = writeBack.isApplying && this.compactionsPending === 0;
     const keepsNothing = hashes && !hasLiveKeyAt(index, revision) && !hasTombstoneAt(allRows, revision);
     this.compactionsPending++;
     writeBack.postSoon();

@@ -29,7 +29,7 @@ export interface WriteBackParts {
 
 export class WriteBack {
   /** An apply has begun and not ended: nothing is posted, since it would be a part of it. */
-  applying = false;
+  private applying = false;
   private readonly rows: RowLog;
   private readonly index: KeyIndex;
   private readonly limits: BackendLimits;
@@ -59,6 +59,15 @@ export class WriteBack {
     this.rows = parts.rows;
     this.index = parts.index;
     this.limits = parts.limits;
+  }
+
+  /** With each change of an apply. Hot. */
+  beginApply(): void {
+    this.applying = true;
+  }
+
+  get isApplying(): boolean {
+    return this.applying;
   }
 
   /** At the end of each apply. Hot. */
@@ -173,8 +182,8 @@ export class WriteBack {
     this.mergesDone++;
     this.frozenLeft = 0;
     this.index.dropFrozen();
-    // At once: those who wait for room apply nothing that would begin it.
-    if (!this.applying && this.isMergeDue) this.beginMerge();
+    // At once: those who wait for room apply nothing that would begin it. Not at the end, which nothing large shall delay (postLast).
+    if (!this.stopped && !this.applying && this.isMergeDue) this.beginMerge();
   }
 
   answer(): void {

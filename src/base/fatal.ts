@@ -13,7 +13,7 @@ export const ExitCode = {
   backendWrite: 12,
   /** The disk is full (ENOSPC on the WAL, or EIO of LMDB with no blocks left). */
   diskFull: 13,
-  /** The data directory belongs to something else or another process holds it. */
+  /** The data directory belongs to something else, another process holds it, or another version wrote it. */
   dataDir: 14,
   /** The database's content contradicts itself or the WAL. */
   backendCorrupt: 15,

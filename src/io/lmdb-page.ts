@@ -73,6 +73,11 @@ export class LmdbPage {
   hintPart = 0;
   hintWhole = 0;
   common = 0;
+  // Of a way down that is checked: between which keys of the branches above it the keys of a page lie, low <= key < high; at 0: none.
+  private lowView: DataView = noView;
+  private lowAt = 0;
+  private highView: DataView = noView;
+  private highAt = 0;
 
   constructor(map: PageMap, table: string) {
     this.map = map;
@@ -195,8 +200,8 @@ export class LmdbPage {
   private takeHint(low: number, high: number, key: DataView, length: number): void {
     this.forgetHint();
     const { view } = this;
-    const lowAt = this.node(low) + NODE_HEAD_BYTES;
-    const highAt = this.node(high) + NODE_HEAD_BYTES;
+    const lowAt = this.keyAt(low);
+    const highAt = this.keyAt(high);
     const last = Math.min(view.getUint16(lowAt - 2, true), view.getUint16(highAt - 2, true), length) - 4;
     for (let from = 0; from <= last; from += 4) {
       const lowWord = view.getUint32(lowAt + from);
@@ -219,6 +224,44 @@ export class LmdbPage {
     return true;
   }
 
+  // --- bounds ---
+
+  forgetBounds(): void {
+    this.lowAt = 0;
+    this.highAt = 0;
+  }
+
+  /** What is below node `at` of a branch lies between the node's key and the next one's, or where the branch itself does. */
+  bound(at: number): void {
+    if (at > 0) {
+      this.lowView = this.view;
+      this.lowAt = this.keyAt(at);
+    }
+    if (at + 1 < this.count) {
+      this.highView = this.view;
+      this.highAt = this.keyAt(at + 1);
+    }
+  }
+
+  /**
+   * That the page's keys lie within the bounds. One of them stands for all, as those of two pages of a tree do not overlap: not the
+   * first one of a branch.
+   */
+  checkPlace(at: number): void {
+    const keyAt = this.keyAt(at);
+    const { view } = this;
+    if (this.lowAt > 0 && isBelow(view, keyAt, this.lowView, this.lowAt)) this.misplaced();
+    if (this.highAt > 0 && !isBelow(view, keyAt, this.highView, this.highAt)) this.misplaced();
+  }
+
+  private keyAt(at: number): number {
+    return this.node(at) + NODE_HEAD_BYTES;
+  }
+
+  private misplaced(): never {
+    this.damaged(this.number, 'keys that belong to another page');
+  }
+
   // --- damage ---
 
   private nodeDamaged(): never {
@@ -232,4 +275,21 @@ export class LmdbPage {
       `the database ${this.map.path} is damaged: ${where}; restore it from a snapshot`,
     );
   }
+}
+
+/** Of two keys of nodes, by where they are. */
+function isBelow(left: DataView, leftAt: number, right: DataView, rightAt: number): boolean {
+  const leftLength = left.getUint16(leftAt - 2, true);
+  const rightLength = right.getUint16(rightAt - 2, true);
+  const shared = Math.min(leftLength, rightLength);
+  let at = 0;
+  for (; at + 4 <= shared; at += 4) {
+    const difference = left.getUint32(leftAt + at) - right.getUint32(rightAt + at);
+    if (difference !== 0) return difference < 0;
+  }
+  for (; at < shared; at++) {
+    const difference = left.getUint8(leftAt + at) - right.getUint8(rightAt + at);
+    if (difference !== 0) return difference < 0;
+  }
+  return leftLength < rightLength;
 }

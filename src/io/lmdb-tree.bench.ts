@@ -73,6 +73,12 @@ for (const [name, order] of [['in order', inOrder] as const, ['at random', shuff
       take(ref.buffer, ref.start, ref.end);
     }
   });
+  measure(`find nothing ${name}`, () => {
+    for (const main of order) {
+      writeRevisionKey(key, 0, main, 1, false);
+      table.find(key, ref);
+    }
+  });
   measure(`findAll ${name}`, () => {
     for (let from = 0; from + lot <= rows; from += lot) {
       for (let i = 0; i < lot; i++) writeRevisionKey(keys[i]!, 0, order[from + i]!, 0, false);

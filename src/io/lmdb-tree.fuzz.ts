@@ -18,7 +18,7 @@ import { LmdbTree, TABLE_RECORD_BYTES } from './lmdb-tree.ts';
 import { type Random, SeededRandom } from './random.ts';
 import { type EntryVisitor, type ValueRef, ValueRefs } from './table.ts';
 
-interface Sound {
+export interface Sound {
   readonly content: Buffer;
   readonly record: Buffer;
   readonly newest: number;
@@ -26,7 +26,7 @@ interface Sound {
 }
 
 /** The pages of a file's content, eight in a window and two of the next, or each alone: then nothing beside it can be read. */
-class MemoryPages implements PageMap {
+export class MemoryPages implements PageMap {
   readonly path = 'memory';
   readonly windowShift: number;
   private readonly windows: PageWindow[] = [];
@@ -52,22 +52,27 @@ class MemoryPages implements PageMap {
   }
 }
 
-/** A file with a table of two or three levels, of revisions and names, and with values that have pages of their own. */
+/** With a table of two or three levels, of revisions and names, and with values that have pages of their own. */
 function makeSound(): Sound {
+  const keys: Buffer[] = [];
+  for (let i = 0; i < 3000; i++) {
+    const revision = Buffer.alloc(17);
+    revision.writeUInt32BE(i, 4);
+    revision[8] = 0x5f;
+    keys.push(i % 3 === 0 ? Buffer.from(`/registry/pods/${i}`.padEnd(15 + (i % 300), 'x')) : revision);
+  }
+  return soundFile(keys, (i) => (i % 100 === 0 ? 30_000 : i % 200));
+}
+
+/** A file with one table; each value is filled with the low byte of its key's number. */
+export function soundFile(keys: readonly Buffer[], valueBytes: (i: number) => number): Sound {
   const folder = mkdtempSync(join(tmpdir(), 'keelson-fuzz-'));
   try {
     const path = join(folder, 'db');
     const environment = new LmdbEnvironment({ path, noSync: true });
     const table = environment.table('t');
-    const keys: Buffer[] = [];
-    for (let i = 0; i < 3000; i++) {
-      const revision = Buffer.alloc(17);
-      revision.writeUInt32BE(i, 4);
-      revision[8] = 0x5f;
-      keys.push(i % 3 === 0 ? Buffer.from(`/registry/pods/${i}`.padEnd(15 + (i % 300), 'x')) : revision);
-    }
     environment.transaction(() => {
-      for (const [i, key] of keys.entries()) table.put(key, Buffer.alloc(i % 100 === 0 ? 30_000 : i % 200, i));
+      for (const [i, key] of keys.entries()) table.put(key, Buffer.alloc(valueBytes(i), i));
     });
     environment.close();
     const content = readFileSync(path);

@@ -9,8 +9,9 @@ import { ExitCode, FatalError } from '../base/fatal.ts';
 import { type DiskLock, nodeDisk } from '../io/file.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import { backendLimits } from '../limits.ts';
-import { MetaKey } from '../snapshot/schema.ts';
+import { AuthKey, MetaKey } from '../snapshot/schema.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
+import { authRevisionOf } from './auth-state.ts';
 import type { Member } from './member.ts';
 
 let fixture: MemberFixture;
@@ -57,14 +58,28 @@ async function released(): Promise<void> {
 
 const path = (...parts: string[]): string => join(fixture.folder, 'data', 'member', ...parts);
 
-/** Puts another consistent index into the closed database; returns the one before. */
-function storeIndex(bytes: Buffer): Buffer {
+/** Puts another value into the closed database; returns the one before, if there was one. */
+function storeEntry(tableName: string, key: Buffer, value: Buffer): Buffer | undefined {
   const environment = new LmdbEnvironment({ path: path('snap', 'keelson.mdb') });
-  const meta = environment.table('meta');
-  const before = Buffer.from(meta.get(MetaKey.consistentIndex)!);
-  environment.transaction(() => meta.put(MetaKey.consistentIndex, bytes));
+  const table = environment.table(tableName);
+  const found = table.get(key);
+  const before = found === undefined ? undefined : Buffer.from(found);
+  environment.transaction(() => table.put(key, value));
   environment.close();
   return before;
+}
+
+/** The first key of a table of the closed database. */
+function firstKey(tableName: string): Buffer {
+  const environment = new LmdbEnvironment({ path: path('snap', 'keelson.mdb') });
+  let first: Buffer | undefined;
+  environment.table(tableName).scan(undefined, undefined, (key) => {
+    first = Buffer.from(key);
+    return false;
+  });
+  environment.close();
+  assert.ok(first !== undefined, `${tableName} has an entry`);
+  return first;
 }
 
 async function runOnce(puts: number): Promise<void> {
@@ -151,15 +166,65 @@ describe('a start that must not be', () => {
   it('on a database with damaged numbers, the same', async () => {
     fixture = new MemberFixture();
     await runOnce(5);
-    const whole = storeIndex(Buffer.from([1]));
+    const whole = storeEntry('meta', MetaKey.consistentIndex, Buffer.from([1]))!;
     const error = await refusal();
     assert.equal(error.exitCode, ExitCode.backendCorrupt);
     assert.match(error.message, /meta\/consistent_index is no counter/);
     await released();
-    storeIndex(whole);
+    storeEntry('meta', MetaKey.consistentIndex, whole);
     await fixture.start();
     assert.equal(fixture.member.parts.store.currentRevision, 6);
     await fixture.stop();
+  });
+
+  it('on a database of another version, which is not damaged, and is left as it is', async () => {
+    fixture = new MemberFixture();
+    await runOnce(5);
+    const key = Buffer.from('state');
+    const other = Buffer.alloc(40);
+    other.writeUInt32BE(2);
+    const own = storeEntry('keelson', key, other)!;
+    const file = readFileSync(path('snap', 'keelson.mdb'));
+    const error = await refusal();
+    assert.equal(error.exitCode, ExitCode.dataDir);
+    assert.equal(
+      error.message,
+      `the database ${path('snap', 'keelson.mdb')} was written by another version of keelson: its format is 2, this version ` +
+        'reads format 1. It is not damaged: run the version that wrote it',
+    );
+    await released();
+    assert.ok(readFileSync(path('snap', 'keelson.mdb')).equals(file), 'nothing was written to it');
+    storeEntry('keelson', key, own);
+    await fixture.start();
+    assert.equal(fixture.member.parts.store.currentRevision, 6);
+    await fixture.stop();
+  });
+
+  it('on side state that does not parse, and says which', async () => {
+    const noise = Buffer.from([0xff, 0xff, 0xff]);
+    const refused = [
+      { table: 'meta', key: () => MetaKey.confState, says: /^the database is damaged: its confState does not parse; / },
+      {
+        table: 'lease',
+        key: () => Buffer.alloc(8, 1),
+        says: /^the database is damaged: a stored lease does not parse; /,
+      },
+      {
+        table: 'members',
+        key: () => firstKey('members'),
+        says: /^the database is damaged: its membership: .*; restore it/,
+      },
+    ];
+    for (const { table, key, says } of refused) {
+      fixture = new MemberFixture();
+      await runOnce(2);
+      storeEntry(table, key(), noise);
+      const error = await refusal();
+      assert.match(error.message, says);
+      assert.equal(error.exitCode, ExitCode.backendCorrupt);
+      await released();
+      fixture.remove();
+    }
   });
 
   it('with flags that contradict each other, as long as there is no data', async () => {
@@ -258,4 +323,23 @@ describe('a start after a crash', () => {
       await fixture.stop();
     }
   });
+});
+
+it('an authRevision that is no number is damage, to whoever asks for it', async () => {
+  fixture = new MemberFixture();
+  await runOnce(1);
+  storeEntry('auth', AuthKey.revision, Buffer.alloc(8, 0).fill(7, 7));
+  await fixture.start();
+  assert.equal(authRevisionOf(fixture.member.parts.backend), 7);
+  await fixture.stop();
+  storeEntry('auth', AuthKey.revision, Buffer.from('seven'));
+  await fixture.start();
+  assert.throws(
+    () => authRevisionOf(fixture.member.parts.backend),
+    new FatalError(
+      ExitCode.backendCorrupt,
+      'the database is damaged: authRevision is no number; restore it from a snapshot',
+    ),
+  );
+  await fixture.stop();
 });
