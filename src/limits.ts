@@ -466,8 +466,10 @@ export const requestTimeoutBaseMs = 5000;
 export const logCompactionSlack = 10_000;
 /** Proposals in the log that are not applied yet: beyond it raft drops (etcd's number). */
 export const raftUncommittedBytesMax: number = 1024 * 1024 * 1024;
-/** How long calls may go on after SIGTERM: a supervisor expects the end within 1.5 s. */
+/** How long calls may go on after SIGTERM; then all that is left is the disk's work (main.ts waits for no client any more). */
 export const shutdownGraceMs = 500;
+/** Within this after SIGTERM a supervisor expects the end. */
+const shutdownMs = 1500;
 /** Hashes of compactions that are remembered (etcd's number). */
 export const compactionHashesMax = 10;
 /** How often revision-mode compaction looks (etcd's interval). */
@@ -478,35 +480,27 @@ export const readCatchUpMs = 1000;
 // --- rpc ---
 
 /** Ranges, Txns of them and lists that take more than a turn (rpc/big-reads.ts). */
-export interface BigReadLimits {
-  readonly slice: ReadSlice;
-  readonly answerBytesMax: number;
-  readonly assembledBytesMax: number;
-  readonly sendingBytesMax: number;
-  readonly unreadBytesMax: number;
-  readonly connectionReadsMax: number;
-  readonly connectionWaitingMax: number;
-  readonly waitingMax: number;
-  readonly idleMs: number;
-  readonly stallMs: number;
-  readonly lookMs: number;
-}
-export const bigReadLimits: BigReadLimits = {
-  slice: readSlice,
+export type BigReadLimits = Readonly<typeof bigReadLimits>;
+export const bigReadLimits = {
+  slice: readSlice as ReadSlice,
   /** An answer with its header: what etcd's server sends and its Go client takes (MaxInt32). */
-  answerBytesMax: 2 ** 31 - 1,
+  answerBytesMax: (2 ** 31 - 1) as number,
   /** Held by answers that are being read, all together; beyond it only the oldest goes on. Ten lists of everything in a cluster. */
-  assembledBytesMax: 1024 * 1024 * 1024,
+  assembledBytesMax: (1024 * 1024 * 1024) as number,
   /** Complete answers that a connection has not taken, beyond which its other big reads wait. */
-  sendingBytesMax: 256 * 1024 * 1024,
+  sendingBytesMax: (256 * 1024 * 1024) as number,
   /** The same of all connections together, beyond which all big reads wait, and answers of which nothing is taken are ended. */
-  unreadBytesMax: 1024 * 1024 * 1024,
+  unreadBytesMax: (1024 * 1024 * 1024) as number,
   /** Big reads of a connection under way: each holds a slice at least, in the end in the connection. */
   connectionReadsMax: 32,
   /** Requests of a connection that wait for those: a kube-apiserver lists each of its some hundred kinds once as it starts. */
   connectionWaitingMax: 1000,
-  /** ... and of all connections: some 1 KB each, so 10 MB. */
+  /** ... and of all connections: a call that waits holds some 1 KB beside its request, so 10 MB. */
   waitingMax: 10_000,
+  /** Requests of a connection that wait, by their bytes: ten of the largest (--max-request-bytes); a list's has some 100 bytes. */
+  connectionWaitingBytesMax: (16 * 1024 * 1024) as number,
+  /** ... and of all connections. The same again of reads that wait for the leader's word (server/read-queue.ts). */
+  waitingBytesMax: (64 * 1024 * 1024) as number,
   /** An answer of which nothing is taken for this long makes room when room is needed: no client that reads pauses for longer. */
   idleMs: 5_000,
   /** A read that stands still keeps compaction, Hash and Defragment waiting, an answer that is not taken memory: as for snapshots. */
@@ -573,6 +567,7 @@ export const clientWatchQueueMax = 1000;
 export const clientKeepAliveMsMin = 10_000;
 
 // --- relations ---
+assert(2 * shutdownGraceMs < shutdownMs, 'of the time to the end, the larger part is left for the disk');
 assert(watchCatchUpRows <= watchCatchUpRowsMax, 'a slice of catching up has its usual size within its bound');
 assert(lmdbReadersOfServer >= 2 * (3 + 2 * snapshotStreamsMax), 'each snapshot has its readers');
 assert(lmdbReadersOfServer < lmdbReadersMax, 'LMDB has a reader for everybody');
@@ -592,6 +587,7 @@ assert(
 );
 assert(bigReadLimits.sendingBytesMax <= bigReadLimits.unreadBytesMax, 'one connection does not hold up all others');
 assert(bigReadLimits.connectionWaitingMax < bigReadLimits.waitingMax, 'nor takes all places to wait');
+assert(bigReadLimits.connectionWaitingBytesMax < bigReadLimits.waitingBytesMax, 'nor all bytes of requests that wait');
 assert(bigReadLimits.idleMs < bigReadLimits.stallMs, 'an idle answer has not stalled yet');
 assert(2 * applyAnswerBytesMax <= http2Limits.pendingCloseBytes, 'an answer of a Txn leaves room for others');
 assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

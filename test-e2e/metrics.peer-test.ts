@@ -304,6 +304,9 @@ describe('log', () => {
       'Running http and grpc server on single port. This is not recommended for production.',
       'failed to apply request',
       '/health error',
+      // How fast this machine is just now.
+      'request stats',
+      'apply request took too long',
     ]);
     const others = usual.keelson.lines.filter(
       ({ level, msg }) => level !== 'info' && level !== 'debug' && !expected.has(String(msg)),

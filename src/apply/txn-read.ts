@@ -44,6 +44,8 @@ export class TxnRead {
   private readonly slice: ReadSlice;
   /** Those that are not complete, the next one at `at`; in buffers of their own. */
   private readonly ranges: RangeRequest[];
+  /** In their buffers. */
+  private readonly requestBytes: number;
   private at = 0;
   private read: RangeRead | null = null;
   /** Of the range that is read: what it has answered, its header first. */
@@ -66,6 +68,7 @@ export class TxnRead {
     this.bytesBefore = out.length;
     this.out = new ByteWriter(4096, out.bytesMax);
     this.ranges = ranges.map(ownRange);
+    this.requestBytes = this.ranges.reduce((bytes, { buffer }) => bytes + buffer.length, 0);
     this.pinned = this.headerRevision;
     for (const range of this.ranges) this.pinned = Math.min(this.pinned, this.revisionOf(range));
     store.pin(this.pinned);
@@ -79,7 +82,8 @@ export class TxnRead {
 
   /** Bytes held beside those that were answered. */
   get heldBytes(): number {
-    return this.partBytes + this.out.bytes.length + (this.read === null ? 0 : this.read.heldBytes);
+    const { requestBytes, partBytes, out, read } = this;
+    return requestBytes + partBytes + out.bytes.length + (read === null ? 0 : read.heldBytes);
   }
 
   /** Appends what is complete of one slice; true: that was the last, or `out` is full: the answer has no room. */

@@ -9,10 +9,10 @@ import { type Random, SeededRandom } from '../io/random.ts';
 import { History, type Kv, randomEnd, randomKey } from '../mvcc/store-fixture.ts';
 import { LeaseGrantRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
-import { TxnRequest } from '../proto/kv-request.ts';
+import { RangeRequest, TxnRequest } from '../proto/kv-request.ts';
 import { encode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
-import { decodeTxnAnswer, encodeTxn, type OpInit, type TxnInit } from '../testing/kv-messages.ts';
+import { decodeTxnAnswer, encodeTxn, type OpInit, RangeMessage, type TxnInit } from '../testing/kv-messages.ts';
 import { ApplyBench, type PlainAnswer, plainAnswer, TxnModel } from './apply-fixture.ts';
 import { isReadOnly, isSerializable } from './txn.ts';
 import { TxnRead } from './txn-read.ts';
@@ -394,4 +394,11 @@ test('counters: compares and previous values are ranges; the compares are a tran
   assert.deepEqual([counters.range, counters.txn], [6, 3]);
   runReadOnly(bench, { success: [{ range: { key: latin1('a') } }] });
   assert.deepEqual([counters.range, counters.txn], [7, 3]);
+  // A Range before it has no part in it.
+  const plain = new RangeRequest();
+  const message = encode(RangeMessage, { key: latin1('a') });
+  assert.ok(plain.parse(message, 0, message.length));
+  assert.equal(bench.store.range(plain, new ByteWriter(16)), null);
+  runReadOnly(bench, { success: [{ range: { key: latin1('a') } }] });
+  assert.deepEqual([counters.range, counters.txn], [9, 3]);
 });

@@ -44,6 +44,15 @@ export function isPaged(txn: TxnRequest, keysMax: number): boolean {
   return answersAtMost(txn.success, keysMax) && answersAtMost(txn.failure, keysMax);
 }
 
+/** True when every range of both branches is that of one key. */
+export function isOfKeys(txn: TxnRequest): boolean {
+  return txn.success.every(isOfKey) && txn.failure.every(isOfKey);
+}
+
+function isOfKey(op: RequestOp): boolean {
+  return op instanceof RangeRequest && op.rangeEndStart === op.rangeEndEnd;
+}
+
 function answersAtMost(ops: readonly RequestOp[], keysMax: number): boolean {
   let keys = 0;
   for (const op of ops) {
@@ -98,6 +107,7 @@ export class TxnRunner {
    */
   runReads(txn: TxnRequest, out: ByteWriter, slice: ReadSlice): EtcdError | TxnRead | null {
     const { store } = this;
+    store.beginReads();
     this.path = [];
     this.choose(txn);
     this.step = 0;

@@ -80,9 +80,11 @@ export class RangeRead {
     return this.sorter === null ? this.visited : this.sorter.emitted;
   }
 
-  /** Bytes held beside those that were answered. */
+  /** Bytes held beside those that were answered: its copies of the request's keys, what is to be sorted. */
   get heldBytes(): number {
-    return this.sorter === null ? 0 : this.sorter.heldBytes;
+    const { request, rest, sorter } = this;
+    const requestBytes = request.buffer.length + (rest === request ? 0 : rest.buffer.length);
+    return requestBytes + (sorter === null ? 0 : sorter.heldBytes);
   }
 
   /**

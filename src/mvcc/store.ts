@@ -88,6 +88,12 @@ export class Store {
     this.opCount = 0;
   }
 
+  /** What is counted from here on belongs to one transaction of reads, and the ranges before, which had none, do not. */
+  beginReads(): void {
+    assert(!this.inTransaction, 'reads begin within a write transaction');
+    this.opCount = 0;
+  }
+
   noteRange(): void {
     this.opCount++;
     this.counters.range++;
@@ -98,7 +104,7 @@ export class Store {
     this.counters.delete++;
   }
 
-  /** What was counted since begin() or the last call was one transaction: etcd reads a Txn's compares in one of its own. */
+  /** What was counted since begin(), beginReads() or the last call was one transaction: etcd reads a Txn's compares in one of its own. */
   noteTransaction(): void {
     if (this.opCount > 1) this.counters.txn++;
     this.opCount = 0;

@@ -55,12 +55,6 @@ class SlowCall extends RecordedCall {
     this.end();
     return true;
   }
-
-  cancel(): void {
-    if (this.ended) return;
-    this.ended = true;
-    this.onCancel?.();
-  }
 }
 
 const plenty: BigReadLimits = {
@@ -72,6 +66,8 @@ const plenty: BigReadLimits = {
   connectionReadsMax: 100,
   connectionWaitingMax: 1000,
   waitingMax: 1000,
+  connectionWaitingBytesMax: 1e9,
+  waitingBytesMax: 1e9,
   idleMs: 5000,
   stallMs: 120_000,
   lookMs: 1000,
@@ -136,14 +132,14 @@ class Bench {
     const isKey = request.rangeEndStart === request.rangeEndEnd;
     const isPage = request.limit > 0 && request.limit <= this.limits.slice.keys;
     if (!isKey && this.bigReads.mustWait(call, isPage)) {
-      this.bigReads.wait(call, () => this.begin(asked, options));
+      this.bigReads.wait(call, request.buffer.length, () => this.begin(asked, options));
       return;
     }
     asked.expected = this.checked.expected(options);
     const out = new ByteWriter(16);
     const read = this.checked.store.rangeSliced(request, out, this.limits.slice);
     if (read instanceof RangeRead) {
-      this.bigReads.begin(call, read, out, (error, bytes) => {
+      this.bigReads.begin(call, request.buffer.length, read, out, (error, bytes) => {
         asked.ended++;
         if (error !== null) assert.equal(bytes, 0);
       });
@@ -386,6 +382,38 @@ test('so many requests of a connection wait, and so many in all; the others are 
   first[1]!.call.cancel();
   assert.equal(bench.ask(2, ALL).call.status, null);
   assert.equal(bench.bigReads.load.waiting, 4);
+});
+
+test('requests that wait have so many bytes, of a connection and in all; the others are refused', () => {
+  const long = { ...ALL, end: `l${'x'.repeat(998)}` };
+  const bench = new Bench({ connectionReadsMax: 1, connectionWaitingBytesMax: 2500, waitingBytesMax: 3500 });
+  bench.fill(200);
+  for (const [connection, statuses] of [
+    [1, [null, null, null, refused]],
+    [2, [null, null, refused]],
+  ] as const) {
+    const asked = statuses.map(() => bench.ask(connection, long));
+    assert.deepEqual(
+      asked.map(({ call }) => call.status),
+      statuses,
+    );
+    // A place that is left is free.
+    asked[1]!.call.cancel();
+    assert.equal(bench.ask(connection, long).call.status, null);
+  }
+  // Those that are read have each a copy of their own beside the call's, and one of the rest.
+  const { waiting, bytes } = bench.bigReads.load;
+  assert.ok(waiting === 3 && bytes > (3 + 2 * 3) * 1000 && bytes < 9 * 1000 + 700, `${waiting} wait, ${bytes} bytes`);
+});
+
+test('while what is read holds too much, requests and all, nothing new begins but pages', () => {
+  const bench = new Bench({ assembledBytesMax: 5000 });
+  bench.fill(200);
+  const first = bench.ask(1, { ...ALL, end: `l${'x'.repeat(3000)}` });
+  const [second, page] = [bench.ask(2, ALL), bench.ask(2, { ...ALL, limit: 2 })];
+  assert.deepEqual([first.expected !== null, second.expected, page.call.ended], [true, null, true]);
+  bench.turns();
+  assert.ok(first.call.sending && second.call.sending, 'it begins when there is room');
 });
 
 test('30,000 calls that wait are gone at once with their connection', () => {

@@ -5,9 +5,10 @@
 //   waiting ── there is room ──▶ reading ── complete ──▶ sending ── taken ──▶ gone
 //                                   └── cancelled, too large, stalled ──▶ gone
 //
-// What is held is bounded: readings together (beyond it only the oldest goes on, so that it ends), and complete answers that were not
-// taken, of each connection and all together (beyond it nothing new begins and what has begun stands still). Since a reading keeps
-// compactions away and an answer keeps memory, neither may stand still for long: one that does is ended.
+// What is held is bounded: requests that wait, with their bytes; readings together (beyond it nothing new begins and only the oldest goes
+// on, so that it ends); complete answers that were not taken, of each connection and all together (beyond it nothing new begins and what
+// has begun stands still). Since a reading keeps compactions away and an answer keeps memory, neither may stand still for long: one that
+// does is ended. Streams hold no answers here, but share the turns (slice-turns.ts).
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
@@ -16,6 +17,7 @@ import type { BigReadLimits } from '../limits.ts';
 import { type EtcdError, messageTooLarge } from '../proto/rpctypes.ts';
 import { type ResponseHeaderEncoder, responseHeaderBytesMax } from '../server/response-header.ts';
 import { failWith } from './answer.ts';
+import { type SliceLine, type SliceTaker, SliceTurns } from './slice-turns.ts';
 
 const EMPTY = Buffer.alloc(0);
 
@@ -23,7 +25,7 @@ const EMPTY = Buffer.alloc(0);
 export interface SlicedRead {
   /** That of the answer's header. */
   readonly headerRevision: number;
-  /** Bytes held beside those that were answered. */
+  /** Bytes held beside those that were answered: what was collected, its own copies of the request. */
   readonly heldBytes: number;
   /** Of the answer, where it is less than all may have: the read itself holds to it. */
   readonly answerBytesMax?: number;
@@ -38,9 +40,12 @@ export type ReadEnded = (error: EtcdError | null, bytes: number) => void;
 
 interface Reading {
   readonly call: ServerCall;
-  readonly read: SlicedRead;
-  readonly ended: ReadEnded;
+  /** Null once it is complete: what it holds is let go of. */
+  read: SlicedRead | null;
+  ended: ReadEnded | null;
   readonly connection: Connection;
+  /** Of the request that its call keeps. */
+  readonly requestBytes: number;
   readonly parts: Buffer[];
   /** Bytes in `parts`. */
   bytes: number;
@@ -52,6 +57,7 @@ interface Reading {
 
 interface Waiting {
   readonly call: ServerCall;
+  readonly requestBytes: number;
   readonly begin: () => void;
 }
 
@@ -61,6 +67,8 @@ interface Connection {
   /** Reading and sending. */
   reads: number;
   sendingBytes: number;
+  /** Of the requests that wait. */
+  waitingBytes: number;
   /** Oldest first. */
   readonly waiting: Set<Waiting>;
 }
@@ -72,10 +80,13 @@ export interface BigReadsClock {
   readonly nowMs: () => number;
 }
 
-export class BigReads {
+export class BigReads implements SliceTaker {
   readonly limits: BigReadLimits;
   private readonly header: ResponseHeaderEncoder;
   private readonly clock: BigReadsClock;
+  /** Streams have a line of their own here. */
+  readonly turns: SliceTurns;
+  private readonly line: SliceLine;
   /** Oldest first. */
   private readonly readings = new Set<Reading>();
   /** Where their turn is: an iterator of a Set sees what is added and removed behind its back. */
@@ -85,10 +96,10 @@ export class BigReads {
   /** Those with requests that wait and room of their own for one. */
   private readonly ready = new Set<Connection>();
   private waitingCount = 0;
+  private waitingBytes = 0;
   private assembledBytes = 0;
   /** Of all connections. */
   private sendingBytes = 0;
-  private scheduled = false;
   private timed = false;
   private readonly body: ByteWriter;
 
@@ -96,42 +107,56 @@ export class BigReads {
     this.limits = limits;
     this.header = header;
     this.clock = clock;
+    this.turns = new SliceTurns(clock.schedule);
+    this.line = this.turns.newLine();
     this.body = new ByteWriter(65536, limits.answerBytesMax);
   }
 
-  /** Whether a read has to wait before it begins: not enough was taken of what was asked for before. A page (which ends with its
-   * first slice, if its values are not large) is answered whatever waits to be sent. */
+  /** Whether a read has to wait before it begins: not enough was read or taken of what was asked for before. A page (which ends with
+   * its first slice, if its values are not large) is answered whatever others read, and whatever waits to be sent. */
   mustWait(call: ServerCall, isPage: boolean): boolean {
     if (this.connections.size === 0) return false;
-    if (!isPage && this.isUnread) return true;
+    if (!isPage && (this.isUnread || this.isCrowded)) return true;
     const connection = this.connections.get(call.connection.id);
     if (connection === undefined) return false;
     if (connection.reads >= this.limits.connectionReadsMax) return true;
     return !isPage && connection.sendingBytes > this.limits.sendingBytesMax;
   }
 
-  /** Calls `begin` when the read need not wait any more; never, if its call ends before, or too many wait: then it fails. */
-  wait(call: ServerCall, begin: () => void): void {
+  /** Calls `begin` when the read need not wait any more; never, if its call ends before, or too many wait: then it fails. Meanwhile
+   * it holds `requestBytes`: of the copy of the request that call and `begin` share. */
+  wait(call: ServerCall, requestBytes: number, begin: () => void): void {
     const connection = this.connectionOf(call);
-    const { connectionWaitingMax, waitingMax } = this.limits;
-    if (connection.waiting.size >= connectionWaitingMax || this.waitingCount >= waitingMax) {
+    if (!this.hasPlace(connection, requestBytes)) {
       this.settle(connection);
       failWith(call, tooManyWait);
       return;
     }
-    const waiting = { call, begin };
+    const waiting = { call, requestBytes, begin };
     connection.waiting.add(waiting);
+    connection.waitingBytes += requestBytes;
     this.waitingCount++;
-    call.onCancel = () => this.leaveWaiting(connection, waiting);
+    this.waitingBytes += requestBytes;
+    call.onEnd = () => this.leaveWaiting(connection, waiting);
     this.settle(connection);
   }
 
-  /** Goes on with a read, whose first slice is in `first`. */
-  begin(call: ServerCall, read: SlicedRead, first: ByteWriter, ended: ReadEnded): void {
+  /** Goes on with a read, whose first slice is in `first`; `requestBytes`: of the copy of the request that its call keeps. */
+  begin(call: ServerCall, requestBytes: number, read: SlicedRead, first: ByteWriter, ended: ReadEnded): void {
     const connection = this.connectionOf(call);
     const movedMs = this.clock.nowMs();
-    const reading: Reading = { call, read, ended, connection, parts: [], bytes: 0, heldBytes: 0, movedMs };
-    call.onCancel = () => this.drop(reading);
+    const reading: Reading = {
+      call,
+      read,
+      ended,
+      connection,
+      requestBytes,
+      parts: [],
+      bytes: 0,
+      heldBytes: 0,
+      movedMs,
+    };
+    call.onEnd = () => this.drop(reading);
     this.readings.add(reading);
     connection.reads++;
     this.settle(connection);
@@ -143,23 +168,33 @@ export class BigReads {
   /** Reads and requests that are here, and the bytes that they hold. */
   get load(): { readonly reads: number; readonly waiting: number; readonly bytes: number } {
     const reads = this.readings.size + this.sendings.size;
-    return { reads, waiting: this.waitingCount, bytes: this.assembledBytes + this.sendingBytes };
+    const bytes = this.waitingBytes + this.assembledBytes + this.sendingBytes;
+    return { reads, waiting: this.waitingCount, bytes };
   }
 
   private connectionOf(call: ServerCall): Connection {
     const { id } = call.connection;
     let connection = this.connections.get(id);
     if (connection === undefined) {
-      connection = { id, reads: 0, sendingBytes: 0, waiting: new Set() };
+      connection = { id, reads: 0, sendingBytes: 0, waitingBytes: 0, waiting: new Set() };
       this.connections.set(id, connection);
     }
     return connection;
   }
 
+  private hasPlace({ waiting, waitingBytes }: Connection, requestBytes: number): boolean {
+    const { limits } = this;
+    if (waiting.size >= limits.connectionWaitingMax || this.waitingCount >= limits.waitingMax) return false;
+    if (waitingBytes + requestBytes > limits.connectionWaitingBytesMax) return false;
+    return this.waitingBytes + requestBytes <= limits.waitingBytesMax;
+  }
+
   private leaveWaiting(connection: Connection, waiting: Waiting): void {
-    waiting.call.onCancel = null;
+    waiting.call.onEnd = null;
     connection.waiting.delete(waiting);
+    connection.waitingBytes -= waiting.requestBytes;
     this.waitingCount--;
+    this.waitingBytes -= waiting.requestBytes;
     this.settle(connection);
   }
 
@@ -179,36 +214,42 @@ export class BigReads {
     return this.sendingBytes > this.limits.unreadBytesMax;
   }
 
+  /** What is read holds too much, all together: there are readings then. */
+  private get isCrowded(): boolean {
+    return this.assembledBytes > this.limits.assembledBytesMax;
+  }
+
   private wake(): void {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    this.clock.schedule(this.run);
+    this.line.enter(this);
   }
 
   /** One slice, of one read. */
-  private readonly run = (): void => {
-    this.scheduled = false;
-    if (this.isUnread) return;
-    for (const connection of this.ready) {
-      const [waiting] = connection.waiting;
-      // To the end of the line, if more of it wait.
-      this.ready.delete(connection);
-      this.leaveWaiting(connection, waiting!);
-      waiting!.begin();
-      this.wake();
-      return;
+  takeTurn(): boolean {
+    if (this.isUnread) return false;
+    if (this.ready.size > 0 && !this.isCrowded) this.beginWaiting();
+    else {
+      const reading = this.choose();
+      if (reading === null) return false;
+      this.step(reading);
     }
-    const reading = this.choose();
-    if (reading === null) return;
-    this.step(reading);
     this.wake();
-  };
+    return true;
+  }
+
+  private beginWaiting(): void {
+    const [connection] = this.ready;
+    const [waiting] = connection!.waiting;
+    // To the end of the line, if more of it wait.
+    this.ready.delete(connection!);
+    this.leaveWaiting(connection!, waiting!);
+    waiting!.begin();
+  }
 
   /** In turn; the oldest when too much is held. Null: none may go on now. Few are passed over: the connections that hold up theirs
    * have each more than sendingBytesMax of the unreadBytesMax. */
   private choose(): Reading | null {
     const { readings, limits } = this;
-    if (this.assembledBytes > limits.assembledBytesMax) {
+    if (this.isCrowded) {
       for (const reading of readings) if (reading.connection.sendingBytes <= limits.sendingBytesMax) return reading;
       return null;
     }
@@ -237,11 +278,11 @@ export class BigReads {
     }
     body.reset();
     reading.movedMs = this.clock.nowMs();
-    const done = read.step(body);
+    const done = read!.step(body);
     this.take(reading, body);
     const isTooLarge = body.full || responseHeaderBytesMax + reading.bytes > limits.answerBytesMax;
     if (isTooLarge) {
-      this.giveUp(reading, messageTooLarge(read.answerBytesMax ?? limits.answerBytesMax));
+      this.giveUp(reading, messageTooLarge(read!.answerBytesMax ?? limits.answerBytesMax));
     } else if (done) this.send(reading);
   }
 
@@ -254,7 +295,7 @@ export class BigReads {
       reading.parts.push(part);
       reading.bytes += part.length;
     }
-    const heldBytes = reading.bytes + reading.read.heldBytes;
+    const heldBytes = reading.bytes + reading.read!.heldBytes + reading.requestBytes;
     this.assembledBytes += heldBytes - reading.heldBytes;
     reading.heldBytes = heldBytes;
   }
@@ -263,12 +304,13 @@ export class BigReads {
     const { call, read, connection, parts, ended } = reading;
     this.leaveReadings(reading);
     this.sendings.add(reading);
-    this.holdSending(reading, reading.bytes);
+    this.holdSending(reading, reading.bytes + reading.requestBytes);
     const head = Buffer.allocUnsafeSlow(responseHeaderBytesMax);
-    parts.unshift(head.subarray(0, this.header.write(head, 0, read.headerRevision)));
-    ended(null, reading.bytes);
+    parts.unshift(head.subarray(0, this.header.write(head, 0, read!.headerRevision)));
+    ended!(null, reading.bytes);
+    reading.read = reading.ended = null;
     let part = 0;
-    call.onCancel = () => this.release(reading);
+    call.onEnd = () => this.release(reading);
     call.respondPulled(reading.bytes + parts[0]!.length, parts.at(-1)!, () => {
       const taken = parts[part]!;
       parts[part] = EMPTY;
@@ -297,7 +339,7 @@ export class BigReads {
 
   /** A read that is not wanted any more. */
   private drop(reading: Reading): void {
-    reading.read.close();
+    reading.read?.close();
     this.leaveReadings(reading);
     this.release(reading);
   }
@@ -305,7 +347,7 @@ export class BigReads {
   /** All of it was handed over, or is not wanted. */
   private release(reading: Reading): void {
     const { call, connection, parts } = reading;
-    call.onCancel = null;
+    call.onEnd = null;
     this.sendings.delete(reading);
     this.holdSending(reading, 0);
     parts.length = 0;
@@ -316,10 +358,10 @@ export class BigReads {
   /** Ends it with an error, whether it is read or sent. */
   private giveUp(reading: Reading, error: EtcdError): void {
     const { call, ended } = reading;
-    const isSending = this.sendings.has(reading);
     this.drop(reading);
     failWith(call, error);
-    if (!isSending) ended(error, 0);
+    // Null: it was told of its answer.
+    if (ended !== null) ended(error, 0);
   }
 
   private watchStalls(): void {

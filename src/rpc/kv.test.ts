@@ -165,8 +165,7 @@ test('Txns that read much wait as ranges do; one that is cancelled lets go of it
   assert.deepEqual(bigReads.load.reads, 1);
   assert.deepEqual(bigReads.load.waiting, 2);
   for (const gone of [first, second]) {
-    gone.ended = true;
-    gone.onCancel!();
+    gone.cancel();
   }
   const compaction = encode({ revision: { no: 1, kind: 'int' }, physical: { no: 2, kind: 'bool' } }, { revision });
   await call('Compact', compaction).finished();
@@ -176,6 +175,88 @@ test('Txns that read much wait as ranges do; one that is cancelled lets go of it
   // What was asked before the compaction is refused as in one turn.
   const old = txn([all, { range: { ...ALL, revision: 1 } }]);
   assert.equal(old.status?.code, 11);
+  await fixture.stop();
+});
+
+/** Records what is kept of its request, as a call does that is answered later. */
+class KeepingCall extends RecordedCall {
+  readonly kept: Buffer[] = [];
+  override keepRequest(message?: Buffer): void {
+    this.kept.push(message!);
+  }
+}
+
+const LONG_BYTES = 1_000_000;
+/** As many of those as have room. */
+const WAITING = 16;
+
+test('requests that wait are kept once, counted while they wait, bounded by their bytes, and answered', async () => {
+  const longKey: OpInit = { range: { key: Buffer.alloc(LONG_BYTES, 'k1') } };
+  for (const [method, message] of [
+    ['Txn', encodeTxn({ success: [{ range: ALL }, longKey] })],
+    ['Range', encode(RangeMessage, { key: bytesOf('k'), rangeEnd: Buffer.alloc(LONG_BYTES, 'l') })],
+  ] as const) {
+    await setUp();
+    await fill(100);
+    const bigReads = bigReadsOf(fixture.member, { slice: SLICE, connectionReadsMax: 1 });
+    register(bigReads);
+    // The connection's: one message after the other lies in it.
+    const buffer = Buffer.alloc(5 + message.length);
+    const ask = (): KeepingCall => {
+      const recorded = new KeepingCall(router, `/etcdserverpb.KV/${method}`);
+      message.copy(buffer, 5);
+      recorded.method.unary!(recorded, buffer, 5, buffer.length);
+      buffer.fill(0xdd);
+      return recorded;
+    };
+    const first = ask();
+    const { bytes } = bigReads.load;
+    // The call's copy, and those of the read itself.
+    assert.ok(bytes > 2 * LONG_BYTES && bytes < 4 * LONG_BYTES, `${method}: ${bytes} bytes`);
+    const { arrayBuffers } = process.memoryUsage();
+    const waiting = Array.from({ length: WAITING }, ask);
+    const grown = process.memoryUsage().arrayBuffers - arrayBuffers;
+    assert.ok(grown < 1.5 * WAITING * LONG_BYTES, `${grown} bytes for ${WAITING} ${method}s that wait`);
+    assert.deepEqual([bigReads.load.waiting, bigReads.load.bytes - bytes], [WAITING, WAITING * message.length]);
+    assert.equal(ask().status?.code, 8);
+    for (const each of [first, ...waiting]) {
+      await each.finished();
+      assert.deepEqual([each.status?.code, each.kept.length, each.kept[0]?.equals(message)], [0, 1, true]);
+      const answer = each.sent[0]!;
+      const { count } = method === 'Txn' ? decodeTxnAnswer(answer)!.responses[0]!.range! : decode(RangeAnswer, answer)!;
+      assert.equal(count, 100);
+    }
+    assert.deepEqual(bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+    await fixture.stop();
+    fixture.remove();
+  }
+});
+
+test('a Txn of single keys is answered at once whatever its connection reads, unless their values are large', async () => {
+  await setUp();
+  await fill(500);
+  for (let i = 0; i < 3; i++) await fixture.put(`x${i}`, 'x'.repeat(SLICE.bytes));
+  const bigReads = bigReadsOf(fixture.member, { slice: SLICE, connectionReadsMax: 1 });
+  register(bigReads);
+  const key: OpInit = { range: { key: bytesOf('k1005') } };
+  const list = range(ALL);
+  const [keys, paged] = [txn([key, key]), txn([key, { range: { ...ALL, limit: 2 } }])];
+  assert.deepEqual([list.ended, keys.ended, paged.ended], [false, true, false]);
+  assert.deepEqual(
+    rangesOf(keys).map(({ kvs }) => kvs[0]!.value.toString()),
+    ['v5', 'v5'],
+  );
+  // The other branch may be chosen.
+  const either = encodeTxn({ success: [key], failure: [{ range: ALL }] });
+  assert.equal(call('Txn', either).ended, false);
+  const large = txn(Array.from({ length: 3 }, (_, i) => ({ range: { key: bytesOf(`x${i}`) } })));
+  assert.deepEqual([large.ended, bigReads.load.reads, bigReads.load.waiting], [false, 1, 3]);
+  await large.finished();
+  assert.deepEqual(
+    rangesOf(large).map(({ kvs }) => kvs[0]!.value.length),
+    [SLICE.bytes, SLICE.bytes, SLICE.bytes],
+  );
+  assert.deepEqual(bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
   await fixture.stop();
 });
 
@@ -201,8 +282,7 @@ test('a read that is cancelled lets go; a compaction to its revision takes nothi
   await setUp();
   const revision = await fill(500);
   const gone = range(ALL);
-  gone.ended = true;
-  gone.onCancel!();
+  gone.cancel();
   const left = range(ALL);
   assert.ok(!left.ended);
   const compaction = encode({ revision: { no: 1, kind: 'int' } }, { revision });

@@ -3,13 +3,13 @@
 
 import type { Applier } from '../apply/applier.ts';
 import { putCost, txnCost } from '../apply/quota.ts';
-import { isPaged, isReadOnly, isSerializable } from '../apply/txn.ts';
+import { isOfKeys, isPaged, isReadOnly, isSerializable } from '../apply/txn.ts';
 import { TxnRead } from '../apply/txn-read.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
 import { applyBodyBytesKept } from '../limits.ts';
-import { ownRange, RangeRead } from '../mvcc/range-read.ts';
+import { RangeRead } from '../mvcc/range-read.ts';
 import { CompactionRequest, HeaderOnlyResponse } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest } from '../proto/kv-request.ts';
@@ -50,7 +50,12 @@ export function registerKv(router: Router, member: Member, options: KvOptions): 
   router.unary(SERVICE, 'DeleteRange', (call, message, start, end) => kv.deleteRange(call, message, start, end));
   router.unary(SERVICE, 'Txn', (call, message, start, end) => kv.txn(call, message, start, end));
   router.unary(SERVICE, 'Compact', (call, message, start, end) => kv.compact(call, message, start, end));
-  router.stream(SERVICE, 'RangeStream', 'server', new RangeStreamHandler(member, options.requestBytesMax));
+  router.stream(
+    SERVICE,
+    'RangeStream',
+    'server',
+    new RangeStreamHandler(member, options.requestBytesMax, options.bigReads),
+  );
 }
 
 class KvService {
@@ -80,32 +85,43 @@ class KvService {
     const error = checkRange(request);
     if (error !== null) failWith(call, error);
     else if (request.serializable || this.member.canReadNow) {
-      this.answerRange(call, request);
-      if (!call.ended) keepRequest(call, message, start, end);
-    } else this.member.read(new ReadLater(this.rangeFrom, call, keepRequest(call, message, start, end)));
+      this.answerRange(call, request, message, start, end, false);
+    } else this.readLater(this.rangeFrom, call, keepRequest(call, message, start, end));
   }
 
-  /** The request's bytes as kept by a waiter. */
-  private readonly rangeFrom = (call: ServerCall, message: Buffer): void => {
-    this.rangeRequest.parse(message, 0, message.length);
-    this.answerRange(call, this.rangeRequest);
+  /** From the copy that the call keeps. */
+  private readonly rangeFrom = (call: ServerCall, kept: Buffer): void => {
+    this.rangeRequest.parse(kept, 0, kept.length);
+    this.answerRange(call, this.rangeRequest, kept, 0, kept.length, true);
   };
 
-  private answerRange(call: ServerCall, request: RangeRequest): void {
+  private readLater(answer: AnswerKept, call: ServerCall, kept: Buffer): void {
+    this.member.read(new ReadLater(answer, call, kept), kept.length);
+  }
+
+  /** The request lies in the message: a copy that the call keeps, or else a connection's buffer. */
+  private answerRange(
+    call: ServerCall,
+    request: RangeRequest,
+    message: Buffer,
+    start: number,
+    end: number,
+    isKept: boolean,
+  ): void {
     const { store, header, nowMs } = this.member.parts;
     const { body, bigReads } = this;
     const isKey = request.rangeEndStart === request.rangeEndEnd;
     const isPage = request.limit > 0 && request.limit <= bigReads.limits.slice.keys;
     if (!isKey && bigReads.mustWait(call, isPage)) {
-      const kept = ownRange(request);
-      bigReads.wait(call, () => this.answerRange(call, kept));
+      this.wait(this.rangeFrom, call, isKept ? message : keepRequest(call, message, start, end));
       return;
     }
     const startMs = nowMs();
     body.release(applyBodyBytesKept);
     const read = store.rangeSliced(request, body, bigReads.limits.slice);
     if (read instanceof RangeRead) {
-      bigReads.begin(call, read, body, (error, bytes) => {
+      if (!isKept) keepRequest(call, message, start, end);
+      bigReads.begin(call, end - start, read, body, (error, bytes) => {
         this.noteRange(startMs, read.request, error, read.answered, bytes, read.headerRevision);
       });
       return;
@@ -114,6 +130,10 @@ class KvService {
     if (error !== null) failWith(call, error);
     else respondWithBody(call, header, store.rangeRevision, body);
     this.noteRange(startMs, request, error, -1, body.length, store.rangeRevision);
+  }
+
+  private wait(answer: AnswerKept, call: ServerCall, kept: Buffer): void {
+    this.bigReads.wait(call, kept.length, () => answer(call, kept));
   }
 
   /** `answered`: how many KeyValues; -1: as many as the body holds. */
@@ -173,21 +193,29 @@ class KvService {
     if (error !== null) failWith(call, error);
     else if (!isReadOnly(request)) this.propose(call, RequestField.txn, message, start, end);
     else if (isSerializable(request) || this.member.canReadNow) {
-      this.answerTxn(call, request, message, start, end);
-      if (!call.ended) keepRequest(call, message, start, end);
-    } else this.member.read(new ReadLater(this.txnFrom, call, keepRequest(call, message, start, end)));
+      this.answerTxn(call, request, message, start, end, false);
+    } else this.readLater(this.txnFrom, call, keepRequest(call, message, start, end));
   }
 
-  private readonly txnFrom = (call: ServerCall, message: Buffer): void => {
-    this.answerTxn(call, txnIn(message), message, 0, message.length);
+  private readonly txnFrom = (call: ServerCall, kept: Buffer): void => {
+    this.answerTxn(call, txnIn(kept), kept, 0, kept.length, true);
   };
 
-  /** A Txn that only reads. The request lies in the message. */
-  private answerTxn(call: ServerCall, request: TxnRequest, message: Buffer, start: number, end: number): void {
+  /** A Txn that only reads; its request lies in the message, as in answerRange(). */
+  private answerTxn(
+    call: ServerCall,
+    request: TxnRequest,
+    message: Buffer,
+    start: number,
+    end: number,
+    isKept: boolean,
+  ): void {
     const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
     const { slice } = this.bigReads.limits;
-    if (this.bigReads.mustWait(call, isPaged(request, slice.keys))) {
-      this.waitForTxn(call, Buffer.from(message.subarray(start, end)));
+    const mustWait = this.bigReads.mustWait(call, isPaged(request, slice.keys));
+    // One of single keys is answered at once, as a Range of one is: most end with their first slice.
+    if (mustWait && !isOfKeys(request)) {
+      this.wait(this.txnFrom, call, isKept ? message : keepRequest(call, message, start, end));
       return;
     }
     const startMs = nowMs();
@@ -195,7 +223,12 @@ class KvService {
     body.release(applyBodyBytesKept);
     const read = applier.readTxn(request, body, slice);
     if (read instanceof TxnRead) {
-      this.goOnWithTxn(call, read, startMs, Buffer.from(message.subarray(start, end)));
+      const kept = isKept ? message : keepRequest(call, message, start, end);
+      if (mustWait) {
+        // Not this one: its values are large.
+        read.close();
+        this.wait(this.txnFrom, call, kept);
+      } else this.goOnWithTxn(call, read, startMs, kept);
       return;
     }
     const error = read === null && body.full ? messageTooLarge(body.bytesMax) : read;
@@ -209,21 +242,17 @@ class KvService {
     else respondWithBody(call, header, store.currentRevision, body);
   }
 
-  private waitForTxn(call: ServerCall, message: Buffer): void {
-    this.bigReads.wait(call, () => this.txnFrom(call, message));
-  }
-
   /** `txnBody` holds what of it is complete. */
-  private goOnWithTxn(call: ServerCall, read: TxnRead, startMs: number, message: Buffer): void {
+  private goOnWithTxn(call: ServerCall, read: TxnRead, startMs: number, kept: Buffer): void {
     const { counters, nowMs, warningApplyMs } = this.member.parts;
     const counts = txnRangeCounts(this.txnBody);
-    this.bigReads.begin(call, read, this.txnBody, (error, bytes) => {
+    this.bigReads.begin(call, kept.length, read, this.txnBody, (error, bytes) => {
       const tookMs = nowMs() - startMs;
       counters.observeRequest(readOnlyTxnKind, error === null, tookMs / 1000);
       if (tookMs <= warningApplyMs) return;
       counts.push(...read.answered);
       const response = error === null ? txnCountsText(counts, bytes, read.headerRevision) : '';
-      this.member.log.slowRead('read-only txn ', txnText(txnIn(message)), response, tookMs, error);
+      this.member.log.slowRead('read-only txn ', txnText(txnIn(kept)), response, tookMs, error);
     });
   }
 
@@ -258,7 +287,10 @@ function txnIn(message: Buffer): TxnRequest {
   return request;
 }
 
-/** A copy of the request for its answer in a later turn. */
+/** Answers the request of a call from the copy that it keeps. */
+type AnswerKept = (call: ServerCall, kept: Buffer) => void;
+
+/** A copy of the request for its answer in a later turn: the only one, shared by the call and by what waits. */
 function keepRequest(call: ServerCall, message: Buffer, start: number, end: number): Buffer {
   const kept = Buffer.from(message.subarray(start, end));
   call.keepRequest(kept, 0, kept.length);
@@ -267,16 +299,16 @@ function keepRequest(call: ServerCall, message: Buffer, start: number, end: numb
 
 /** A read that waits until what it may see is applied. */
 class ReadLater implements ReadWaiter {
-  private readonly answer: (call: ServerCall, message: Buffer) => void;
+  private readonly answer: AnswerKept;
   private readonly call: ServerCall;
-  private readonly message: Buffer;
-  constructor(answer: (call: ServerCall, message: Buffer) => void, call: ServerCall, message: Buffer) {
+  private readonly kept: Buffer;
+  constructor(answer: AnswerKept, call: ServerCall, kept: Buffer) {
     this.answer = answer;
     this.call = call;
-    this.message = message;
+    this.kept = kept;
   }
   ready(): void {
-    if (!this.call.ended) this.answer(this.call, this.message);
+    if (!this.call.ended) this.answer(this.call, this.kept);
   }
   failed(error: EtcdError): void {
     failWith(this.call, error);

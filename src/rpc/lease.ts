@@ -37,9 +37,9 @@ export function registerLease(router: Router, member: Member, lists: BigReads): 
       const { lessor, store } = member.parts;
       const leases = lessor.sorted().map(({ id }) => id);
       const read = new ListRead(store.currentRevision, leases, writeLease, lists.limits.slice);
-      answerList(member, lists, call, read, new ByteWriter(4096, lists.limits.answerBytesMax));
+      answerList(member, lists, call, end - start, read, new ByteWriter(4096, lists.limits.answerBytesMax));
     };
-    if (lists.mustWait(call, false)) lists.wait(call, list);
+    if (lists.mustWait(call, false)) lists.wait(call, end - start, list);
     else list();
   });
 }
@@ -54,10 +54,17 @@ function writeKey(out: ByteWriter, key: string): void {
   out.bytesField(0x2a, bytes, 0, bytes.length);
 }
 
-/** `body` holds what stands before the list. */
-function answerList<T>(member: Member, lists: BigReads, call: ServerCall, read: ListRead<T>, body: ByteWriter): void {
+/** `body` holds what stands before the list; the call may keep its request, of `requestBytes`. */
+function answerList<T>(
+  member: Member,
+  lists: BigReads,
+  call: ServerCall,
+  requestBytes: number,
+  read: ListRead<T>,
+  body: ByteWriter,
+): void {
   if (read.step(body)) respondWithBody(call, member.parts.header, read.headerRevision, body);
-  else lists.begin(call, read, body, () => {});
+  else lists.begin(call, requestBytes, read, body, () => {});
 }
 
 function grant(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
@@ -104,14 +111,15 @@ function timeToLive(
     return;
   }
   if (request.keys && lists.mustWait(call, false))
-    lists.wait(call, () => answerTimeToLive(member, lists, call, request));
-  else answerTimeToLive(member, lists, call, request);
+    lists.wait(call, end - start, () => answerTimeToLive(member, lists, call, end - start, request));
+  else answerTimeToLive(member, lists, call, end - start, request);
 }
 
 function answerTimeToLive(
   member: Member,
   lists: BigReads,
   call: ServerCall,
+  requestBytes: number,
   { id, keys }: Message<typeof LeaseTimeToLiveRequest>,
 ): void {
   const { lessor, header, store } = member.parts;
@@ -128,7 +136,7 @@ function answerTimeToLive(
   // In no order, as etcd's.
   const attached = keys ? [...lease.keys] : [];
   const read = new ListRead(store.currentRevision, attached, writeKey, lists.limits.slice);
-  answerList(member, lists, call, read, body);
+  answerList(member, lists, call, requestBytes, read, body);
 }
 
 /** LeaseTimeToLiveResponse between its header and its keys. */

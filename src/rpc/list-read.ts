@@ -5,9 +5,11 @@ import type { ByteWriter } from '../base/byte-writer.ts';
 import type { ReadSlice } from '../limits.ts';
 import type { SlicedRead } from './big-reads.ts';
 
+const REFERENCE_BYTES = 8;
+
 export class ListRead<T> implements SlicedRead {
   readonly headerRevision: number;
-  readonly heldBytes = 0;
+  readonly heldBytes: number;
   private readonly items: readonly T[];
   private readonly write: (out: ByteWriter, item: T) => void;
   private readonly slice: ReadSlice;
@@ -22,6 +24,7 @@ export class ListRead<T> implements SlicedRead {
   ) {
     this.headerRevision = headerRevision;
     this.items = items;
+    this.heldBytes = items.length * REFERENCE_BYTES;
     this.write = write;
     this.slice = slice;
   }

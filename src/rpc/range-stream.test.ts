@@ -8,9 +8,11 @@ import { Router } from '../grpc/router.ts';
 import { SeededRandom } from '../io/random.ts';
 import { http2Limits, type ReadSlice, rangeStreamChunkBytesMax } from '../limits.ts';
 import { RangeCount } from '../mvcc/range-count.ts';
+import { CompactionRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { RangeStreamResponse } from '../proto/kv-schema.ts';
 import { decode, encode, type Message, type MessageInit } from '../proto/message.ts';
+import { bigReadsOf } from '../testing/big-reads-of-member.ts';
 import { encodeTxn, type OpInit, RangeMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
@@ -32,7 +34,7 @@ async function setUp(chunkBytes: number): Promise<void> {
   fixture = new MemberFixture();
   const member = await fixture.start();
   router = new Router();
-  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, chunkBytes));
+  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, chunkBytes, bigReadsOf(member)));
 }
 
 /** Takes what was sent a piece at a time; the message that is complete is in `sent`. */
@@ -182,7 +184,7 @@ class Watched {
   readonly slices: number[] = [];
   pinned = 0;
   pins = 0;
-  private turn = 0;
+  turn = 0;
   private readonly step = RangeCount.prototype.step;
   private ticker: NodeJS.Immediate | null = null;
 
@@ -220,16 +222,22 @@ class Watched {
   }
 }
 
-test('a count that costs a scan is made a slice a turn, at a pinned revision, and lets go when its stream ends', async () => {
-  await setUp(rangeStreamChunkBytesMax);
-  await fill(3000);
-  const { currentRevision: revision } = fixture.member.parts.store;
-  await fill(1500);
-  // What the index knows of older revisions is gone with the process.
+/** Puts so that the index cannot count them at the revision before: what it knows of older ones is gone with the process. */
+async function fillTwice(before: number, after: number): Promise<number> {
+  await fill(before);
+  const { currentRevision } = fixture.member.parts.store;
+  await fill(after);
   await fixture.stop();
   const member = await fixture.start();
   router = new Router();
-  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, rangeStreamChunkBytesMax, COUNT_SLICE));
+  const bigReads = bigReadsOf(member, { slice: COUNT_SLICE });
+  router.stream(SERVICE, METHOD, 'server', new RangeStreamHandler(member, rangeStreamChunkBytesMax, bigReads));
+  return currentRevision;
+}
+
+test('a count that costs a scan is made a slice a turn, at a pinned revision, and lets go when its stream ends', async () => {
+  await setUp(rangeStreamChunkBytesMax);
+  const revision = await fillTwice(3000, 1500);
   const watched = new Watched();
   try {
     for (const [limit, countOnly] of [
@@ -243,7 +251,7 @@ test('a count that costs a scan is made a slice a turn, at a pinned revision, an
       if (countOnly) {
         const [only, ...others] = chunks.map((chunk) => chunk.rangeResponse!);
         assert.deepEqual([others.length, only!.kvs.length, only!.more, only!.count], [0, 0, false, 3000]);
-        assert.equal(only!.header!.revision, member.parts.store.currentRevision);
+        assert.equal(only!.header!.revision, fixture.member.parts.store.currentRevision);
       } else check(chunks, 25, 3000);
       assert.ok(watched.slices.length >= 10, `only ${watched.slices.length} slices`);
       assert.equal(new Set(watched.slices).size, watched.slices.length, 'two slices in a turn');
@@ -251,13 +259,78 @@ test('a count that costs a scan is made a slice a turn, at a pinned revision, an
     }
     const cancelled = streamOf(0, { revision, countOnly: true });
     assert.equal(watched.pinned, 1);
-    cancelled.ended = true;
-    cancelled.onCancel!();
+    cancelled.cancel();
     assert.equal(watched.pinned, 0, 'a compaction waits for a stream that is gone');
     const slices = watched.slices.length;
     for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
     assert.equal(watched.slices.length, slices);
     assert.equal(watched.pins, 3);
+  } finally {
+    watched.stop();
+  }
+});
+
+test('many streams make one chunk, or slice of a count, a turn, all together, and each comes to its end', async () => {
+  await setUp(rangeStreamChunkBytesMax);
+  const revision = await fillTwice(1200, 800);
+  const watched = new Watched();
+  const { store } = fixture.member.parts;
+  const { rangeChunk } = store;
+  const chunks: number[] = [];
+  store.rangeChunk = (request, out, bytesMax) => {
+    chunks.push(watched.turn);
+    return rangeChunk.call(store, request, out, bytesMax);
+  };
+  try {
+    // The first chunk of each is made when it comes, and the first slice of a count when nobody waits.
+    const streams = Array.from({ length: 12 }, () => streamOf(0, { revision }));
+    // Each of another range: what one counts it leaves to the others.
+    const counts = Array.from({ length: 8 }, (_, i) => streamOf(0, { key: keyAt(i), revision, countOnly: true }));
+    assert.deepEqual([chunks.length, watched.slices.length <= 1], [streams.length, true]);
+    watched.slices.length = chunks.length = 0;
+    const results = await Promise.all([...streams, ...counts].map(read));
+    for (const result of results.slice(0, 12)) check(result, 1200, 1200);
+    for (const [i, [chunk]] of results.slice(12).entries()) assert.equal(chunk!.rangeResponse!.count, 1200 - i);
+    assert.ok(chunks.length >= 12 * 5 && watched.slices.length >= 8 * 5, `${chunks.length}, ${watched.slices.length}`);
+    const turns = [...chunks, ...watched.slices];
+    assert.equal(new Set(turns).size, turns.length, 'two in a turn');
+    assert.equal(watched.pinned, 0);
+  } finally {
+    watched.stop();
+  }
+});
+
+function compact(revision: number): Promise<void> {
+  const bytes = encode(CompactionRequest, { revision });
+  return new Promise((resolve, reject) => {
+    const failed = (): void => reject(new Error('the compaction failed'));
+    fixture.member.propose(RequestField.compaction, bytes, 0, bytes.length, { applied: () => resolve(), failed });
+  });
+}
+
+test('a count at a future or compacted revision is refused; a compaction meanwhile ends chunks, and no count', async () => {
+  await setUp(rangeStreamChunkBytesMax);
+  const revision = await fillTwice(1200, 200);
+  const future = fixture.member.parts.store.currentRevision + 1;
+  const futureRevision = { code: 11, message: 'etcdserver: mvcc: required revision is a future revision' };
+  const compacted = { code: 11, message: 'etcdserver: mvcc: required revision has been compacted' };
+  const watched = new Watched();
+  try {
+    const refused = streamOf(0, { revision: future, countOnly: true });
+    assert.deepEqual([refused.status, refused.sent.length], [futureRevision, 0]);
+    const counting = streamOf(0, { revision, countOnly: true });
+    const listing = streamOf(0, { revision });
+    assert.ok(!counting.ended && watched.pinned === 1);
+    await compact(revision + 1);
+    const [chunk] = await read(counting);
+    assert.deepEqual([chunk!.rangeResponse!.count, watched.pinned], [1200, 0]);
+    // It had a chunk or two, and no room for more.
+    listing.take(1e9);
+    await listing.finished();
+    assert.deepEqual(listing.status, compacted);
+    assert.ok(listing.sent.length > 0);
+    for (const countOnly of [true, false]) assert.deepEqual(streamOf(0, { revision, countOnly }).status, compacted);
+    assert.equal(watched.pins, 1);
   } finally {
     watched.stop();
   }

@@ -1,22 +1,26 @@
 // etcdserverpb.KV/RangeStream (etcd 3.7): a range as a stream of chunks at one revision, with flat memory: the next chunk is made
 // when the one before has left. Chunks begin at 10 keys and double or halve towards a size; only the last one has header, more and
 // count. Their size is smaller than etcd's (--max-request-bytes): what is copied on its way to the socket then stays in the
-// processor's cache, and a stream holds half a megabyte instead of five. A count that costs a scan is made in slices, one a turn, at
-// a revision that is pinned meanwhile; the last chunk waits for it.
+// processor's cache, and a stream holds half a megabyte instead of five. A count that costs a scan is made in slices, at a revision that
+// is pinned meanwhile; the last chunk waits for it. A turn of the event loop makes one chunk or slice, of all streams (slice-turns.ts),
+// but for the first of each, which is small.
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { StreamHandler } from '../grpc/router.ts';
-import { type ReadSlice, rangeStreamChunkBytesMax, rangeStreamChunkKeysFirst, readSlice } from '../limits.ts';
+import { type ReadSlice, rangeStreamChunkBytesMax, rangeStreamChunkKeysFirst } from '../limits.ts';
 import { hasRevisionFilters, isDefaultOrdering } from '../mvcc/kv-range.ts';
 import { RangeRead } from '../mvcc/range-read.ts';
 import { RangeRequest, SortTarget } from '../proto/kv-request.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
 import { Reader, varintLength, writeVarint } from '../proto/wire.ts';
 import type { Member } from '../server/member.ts';
 import { responseHeaderBytesMax } from '../server/response-header.ts';
 import { failMalformed, failWith } from './answer.ts';
+import type { BigReads } from './big-reads.ts';
 import { checkRange } from './kv-check.ts';
+import type { SliceLine, SliceTaker } from './slice-turns.ts';
 
 const UNIMPLEMENTED = 12;
 /** Before a chunk: tag and length of the message, and the header. */
@@ -25,13 +29,16 @@ const headRoomBytes: number = 16 + responseHeaderBytesMax;
 export class RangeStreamHandler implements StreamHandler {
   private readonly member: Member;
   private readonly chunkBytes: number;
+  /** Of a count. */
   private readonly slice: ReadSlice;
+  private readonly line: SliceLine;
 
-  /** `slice`: of a count. */
-  constructor(member: Member, chunkBytes: number, slice: ReadSlice = readSlice) {
+  /** Takes turns with `bigReads`, and with all of its streams. */
+  constructor(member: Member, chunkBytes: number, bigReads: BigReads) {
     this.member = member;
-    this.chunkBytes = chunkBytes;
-    this.slice = slice;
+    this.chunkBytes = Math.min(chunkBytes, rangeStreamChunkBytesMax);
+    this.slice = bigReads.limits.slice;
+    this.line = bigReads.turns.newLine();
   }
 
   open(): void {}
@@ -54,19 +61,23 @@ export class RangeStreamHandler implements StreamHandler {
     } else {
       // Without an order a target means nothing here. etcd sorts each chunk by it, which loses and doubles keys.
       request.sortTarget = SortTarget.key;
-      const stream = new RangeStream(this.member, call, request, this.chunkBytes, this.slice);
-      if (request.serializable || this.member.canReadNow) stream.run();
-      else this.member.read({ ready: () => stream.run(), failed: (failure) => failWith(call, failure) });
+      const stream = new RangeStream(this.member, call, request, this.chunkBytes, this.slice, this.line);
+      if (request.serializable || this.member.canReadNow) stream.begin();
+      else {
+        const failed = (failure: EtcdError): void => failWith(call, failure);
+        this.member.read({ ready: () => stream.begin(), failed }, bytes.length);
+      }
     }
   }
 }
 
-class RangeStream {
+class RangeStream implements SliceTaker {
   private readonly member: Member;
   private readonly call: ServerCall;
   private readonly request: RangeRequest;
   private readonly chunkBytes: number;
   private readonly slice: ReadSlice;
+  private readonly line: SliceLine;
   /** The chunk that is made, and the one before, which may be on its way still. */
   private body = new ByteWriter();
   private other = new ByteWriter();
@@ -77,29 +88,44 @@ class RangeStream {
   private chunkKeys: number;
   private sentCount = 0;
   private revision = 0;
+  private counting: Counting | null = null;
 
-  constructor(member: Member, call: ServerCall, request: RangeRequest, chunkBytes: number, slice: ReadSlice) {
+  constructor(
+    member: Member,
+    call: ServerCall,
+    request: RangeRequest,
+    chunkBytes: number,
+    slice: ReadSlice,
+    line: SliceLine,
+  ) {
     this.member = member;
     this.call = call;
     this.request = request;
     this.slice = slice;
-    this.chunkBytes = Math.min(chunkBytes, rangeStreamChunkBytesMax);
+    this.line = line;
+    this.chunkBytes = chunkBytes;
     this.rangeEnd = Buffer.from(request.buffer.subarray(request.rangeEndStart, request.rangeEndEnd));
     this.limitTotal = request.limit === 0 ? Infinity : request.limit;
     this.chunkKeys = Math.min(rangeStreamChunkKeysFirst, this.limitTotal);
   }
 
-  /** Sends chunks until the client is behind; goes on when it has read. One chunk a turn, so that others are served between. */
-  run(): void {
-    const { call } = this;
-    if (call.ended) return;
-    call.onDrain = () => this.run();
-    if (this.request.countOnly) {
-      this.count(false);
-      return;
+  /** The first chunk is small, and made at once; the first slice of a count is not, and waits if others do. */
+  begin(): void {
+    if (this.request.countOnly && this.line.length > 0) this.line.enter(this);
+    else this.takeTurn();
+  }
+
+  /** Sends a chunk, or counts a slice. Waits for its next turn, or, when the client is behind, until it has read. */
+  takeTurn(): boolean {
+    const { call, counting } = this;
+    if (call.ended) return false;
+    if (counting !== null) this.goOn(counting);
+    else if (this.request.countOnly) this.count(false);
+    else {
+      call.onDrain ??= () => this.line.enter(this);
+      if (this.sendChunk() === 'drained') this.line.enter(this);
     }
-    const more = this.sendChunk();
-    if (more === 'drained') setImmediate(() => this.run());
+    return true;
   }
 
   /** Ends the stream with the count of the request's range, behind the chunk that is made if there is `more`. */
@@ -112,20 +138,17 @@ class RangeStream {
     if (this.revision === 0) this.revision = store.rangeRevision;
     if (read instanceof RangeRead) {
       call.onDrain = null;
-      call.onCancel = () => read.close();
-      setImmediate(() => this.goOn(read, more, kvsEnd));
+      call.onEnd = () => read.close();
+      this.counting = { read, more, kvsEnd };
+      this.line.enter(this);
     } else if (read !== null) failWith(call, read);
     else this.sendLast(more, kvsEnd);
   }
 
   /** The next slice of a count. */
-  private goOn(read: RangeRead, more: boolean, kvsEnd: number): void {
-    if (this.call.ended) {
-      read.close();
-      return;
-    }
+  private goOn({ read, more, kvsEnd }: Counting): void {
     if (read.step(this.body)) this.sendLast(more, kvsEnd);
-    else setImmediate(() => this.goOn(read, more, kvsEnd));
+    else this.line.enter(this);
   }
 
   /** Sends the chunk that is made: its count lies at `kvsEnd`, and is that of what no chunk held. */
@@ -136,7 +159,7 @@ class RangeStream {
     body.varintField(0x18, more ? 1 : 0);
     body.varintField(0x20, count);
     this.send(this.revision);
-    call.onCancel = null;
+    call.onEnd = null;
     call.end();
   }
 
@@ -228,6 +251,14 @@ class RangeStream {
     else if (chunkBytes > this.chunkBytes * 2) this.chunkKeys = Math.max(1, Math.floor(this.chunkKeys / 2));
     this.chunkKeys = Math.min(this.chunkKeys, this.limitTotal - this.sentCount);
   }
+}
+
+/** A count that a turn did not finish, behind the chunk that is made if there is `more`. */
+interface Counting {
+  readonly read: RangeRead;
+  readonly more: boolean;
+  /** Where the chunk's kvs end. */
+  readonly kvsEnd: number;
 }
 
 interface Chunk {

@@ -151,12 +151,12 @@ export class Member {
   }
 
   /** Calls `waiter` when a linearizable read may be answered. Reads of one turn share one ReadIndex round. */
-  read(waiter: ReadWaiter): void {
+  read(waiter: ReadWaiter, requestBytes = 0): void {
     if (this.stopping) {
       waiter.failed(etcdErrors.stopped);
       return;
     }
-    this.reads.add(waiter, this.parts.nowMs());
+    this.reads.add(waiter, this.parts.nowMs(), requestBytes);
     this.wake();
   }
 

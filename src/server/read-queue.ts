@@ -1,9 +1,11 @@
 // Linearizable reads on their way: those of a turn share one ReadIndex round; a confirmed round waits until the state machine has
-// applied its index. Without a leader they wait for the next one.
+// applied its index. Without a leader they wait for the next one. The bytes of their requests are bounded for all connections together:
+// without a leader nobody's read is answered, and with one they wait for no more than a round.
 //
 //   new ──startRound──> in a round ──confirm──> confirmed ──answer (applied >= index)──> ready()
 //                            └── the leader changed ──restart──> new, with a context of its own (etcd#20418)
 
+import { bigReadLimits } from '../limits.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
 import type { RawNode } from '../raft/raw-node.ts';
@@ -18,6 +20,7 @@ export interface ReadWaiter {
 interface WaitingRead {
   readonly waiter: ReadWaiter;
   readonly sinceMs: number;
+  readonly requestBytes: number;
 }
 
 const NO_READS: readonly WaitingRead[] = [];
@@ -28,6 +31,7 @@ export class ReadQueue {
   /** By the context of their round. */
   private readonly rounds = new Map<number, readonly WaitingRead[]>();
   private round = 0;
+  private requestBytes = 0;
   /** By ascending index. */
   private readonly confirmed: { readonly index: number; readonly reads: readonly WaitingRead[] }[] = [];
 
@@ -39,8 +43,14 @@ export class ReadQueue {
     return this.fresh.length > 0;
   }
 
-  add(waiter: ReadWaiter, nowMs: number): void {
-    this.fresh.push({ waiter, sinceMs: nowMs });
+  /** `requestBytes`: what is kept of its request. Beyond the bound it fails at once. */
+  add(waiter: ReadWaiter, nowMs: number, requestBytes: number): void {
+    if (this.requestBytes + requestBytes > bigReadLimits.waitingBytesMax) {
+      waiter.failed(tooManyReadsWait);
+      return;
+    }
+    this.requestBytes += requestBytes;
+    this.fresh.push({ waiter, sinceMs: nowMs, requestBytes });
   }
 
   startRound(): void {
@@ -62,7 +72,7 @@ export class ReadQueue {
 
   answer(appliedIndex: number): void {
     while (this.confirmed.length > 0 && this.confirmed[0]!.index <= appliedIndex) {
-      for (const { waiter } of this.confirmed.shift()!.reads) waiter.ready();
+      for (const read of this.confirmed.shift()!.reads) this.leave(read).ready();
     }
   }
 
@@ -78,20 +88,30 @@ export class ReadQueue {
     for (const [round, reads] of this.rounds) {
       if (reads.length > 0 && reads[0]!.sinceMs >= beforeMs) break;
       this.rounds.delete(round);
-      for (const { waiter } of reads) waiter.failed(etcdErrors.timeout);
+      for (const read of reads) this.leave(read).failed(etcdErrors.timeout);
       expired += reads.length;
     }
     while (this.fresh.length > 0 && this.fresh[0]!.sinceMs < beforeMs) {
-      this.fresh.shift()!.waiter.failed(etcdErrors.timeout);
+      this.leave(this.fresh.shift()!).failed(etcdErrors.timeout);
       expired++;
     }
     return expired;
   }
 
   fail(error: EtcdError): void {
-    for (const { waiter } of this.fresh.splice(0)) waiter.failed(error);
-    for (const reads of this.rounds.values()) for (const { waiter } of reads) waiter.failed(error);
+    for (const read of this.fresh.splice(0)) this.leave(read).failed(error);
+    for (const reads of this.rounds.values()) for (const read of reads) this.leave(read).failed(error);
     this.rounds.clear();
-    for (const { reads } of this.confirmed.splice(0)) for (const { waiter } of reads) waiter.failed(error);
+    for (const { reads } of this.confirmed.splice(0)) for (const read of reads) this.leave(read).failed(error);
+  }
+
+  private leave({ waiter, requestBytes }: WaitingRead): ReadWaiter {
+    this.requestBytes -= requestBytes;
+    return waiter;
   }
 }
+
+const tooManyReadsWait: EtcdError = {
+  code: 8,
+  message: 'keelson: too many reads wait for the leader already',
+};
