@@ -19,11 +19,19 @@ import { type Http1Handler, Http1Server } from './io/http1.ts';
 import { notifyReady } from './io/init-daemon.ts';
 import { type ConnectionTakers, type ListenAddress, Listener } from './io/listener.ts';
 import { openLogSink } from './io/log-sink.ts';
+import { memoryReturnOfProcess } from './io/memory-return.ts';
 import { exitNow } from './io/process-exit.ts';
 import { defaultHost, processReader } from './io/process-info.ts';
 import { systemRandom } from './io/random.ts';
 import { threadedWriter } from './io/wal-thread.ts';
-import { bigReadLimits, grpcLimits, http1IgnoredBodyBytesMax, shutdownGraceMs } from './limits.ts';
+import {
+  bigReadLimits,
+  grpcLimits,
+  http1IgnoredBodyBytesMax,
+  memoryReturnLookMs,
+  memoryReturnWorthBytes,
+  shutdownGraceMs,
+} from './limits.ts';
 import { registerAuth } from './rpc/auth.ts';
 import { BigReads } from './rpc/big-reads.ts';
 import { callObserver } from './rpc/call-observer.ts';
@@ -152,6 +160,8 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   };
   setInterval(() => member.tick(), config.heartbeatIntervalMs);
   setInterval(() => grpc.tick(), grpcLimits.timerTickMs);
+  const memoryReturn = memoryReturnOfProcess(memoryReturnWorthBytes);
+  if (memoryReturn !== null) setInterval(() => memoryReturn.look(), memoryReturnLookMs);
   setInterval(() => {
     if (interceptor.isLeaderless()) grpc.endRefused();
   }, config.electionTimeoutMs);
