@@ -24,6 +24,7 @@ export interface Http2Limits {
   readonly streamHighWaterBytes: number;
   readonly streamLowWaterBytes: number;
   readonly pendingRefuseBytes: number;
+  readonly roomBytes: number;
   readonly pendingCloseBytes: number;
   readonly chunkPoolCount: number;
   readonly floodBurst: number;
@@ -75,6 +76,8 @@ export const http2Limits: Http2Limits = {
   streamLowWaterBytes: 16 * 1024,
   /** Unsent bytes of all streams (their reader is slow or gives no window) at which new streams are refused. */
   pendingRefuseBytes: 64 * 1024 * 1024,
+  /** So little waits that those who have waited for it begin again (grpc/call.ts, whenRoom). */
+  roomBytes: 4 * 1024 * 1024,
   /** ... and at which a further answer closes the connection instead of being queued. */
   pendingCloseBytes: 256 * 1024 * 1024,
   /** Output chunks and partial-frame buffers kept for reuse: enough for the connections of one turn. */
@@ -240,6 +243,10 @@ export const lmdbReadersOfServer: number = 2 * (3 + 2 * 4);
 
 /** Rows that a scan looks up together: with 16 most of the waiting for memory overlaps, more gains nothing and may be read in vain. */
 export const rowsAheadMax = 16;
+
+/** Memory that nobody uses is given back when it is so much (io/memory-return.ts): that takes as long as some hundred puts. */
+export const memoryReturnWorthBytes: number = 256 * 1024 * 1024;
+export const memoryReturnLookMs = 5_000;
 
 /** The memtable and its flusher (backend/). Tests shrink them at random. */
 export interface BackendLimits {
@@ -493,10 +500,12 @@ export const bigReadLimits = {
   unreadBytesMax: (1024 * 1024 * 1024) as number,
   /** Big reads of a connection under way: each holds a slice at least, in the end in the connection. */
   connectionReadsMax: 32,
-  /** Requests of a connection that wait for those: a kube-apiserver lists each of its some hundred kinds once as it starts. */
-  connectionWaitingMax: 1000,
-  /** ... and of all connections: a call that waits holds some 1 KB beside its request, so 10 MB. */
-  waitingMax: 10_000,
+  /** Answers of a connection that were not sent, beyond which all its reads wait: a client may ask for thousands at once. */
+  unsentBytesMax: (8 * 1024 * 1024) as number,
+  /** Requests of a connection that wait for any of those: a kube-apiserver lists each of its some hundred kinds once as it starts. */
+  connectionWaitingMax: 10_000,
+  /** ... and of all connections: a call that waits holds some 1 KB beside its request, so 50 MB. */
+  waitingMax: 50_000,
   /** Requests of a connection that wait, by their bytes: ten of the largest (--max-request-bytes); a list's has some 100 bytes. */
   connectionWaitingBytesMax: (16 * 1024 * 1024) as number,
   /** ... and of all connections. The same again of reads that wait for the leader's word (server/read-queue.ts). */
@@ -513,8 +522,7 @@ export const bigReadLimits = {
 export const leaderlessChecksMax = 3;
 /** Keys in a RangeStream's first chunk (etcd's number): the first keys arrive at once. */
 export const rangeStreamChunkKeysFirst = 10;
-/** A RangeStream's chunks grow towards this, or --max-request-bytes if that is less: from 64 KiB to 1.5 MiB the CPU a key is the same,
- * memory is not. */
+/** A RangeStream's chunks grow towards this, or --max-request-bytes if that is less: from 64 KiB to 1.5 MiB the CPU is the same. */
 export const rangeStreamChunkBytesMax: number = 256 * 1024;
 /** Snapshot streams at once: each has a thread and pins the database's pages for as long as its client takes. */
 export const snapshotStreamsMax = 4;
@@ -581,13 +589,10 @@ assert(http2Limits.streamLowWaterBytes < http2Limits.streamHighWaterBytes, 'a st
 assert(http2Limits.pendingRefuseBytes < http2Limits.pendingCloseBytes, 'streams are refused before it is closed');
 assert(http2Limits.sendQuantumBytes <= http2Limits.outputChunkBytes, 'a frame fits in an output chunk');
 assert(http2Limits.frameBytesMax <= http2Limits.headerBlockBytesMax, 'a header block may fill a frame');
-assert(
-  2 * bigReadLimits.connectionReadsMax * readSlice.bytes <= http2Limits.pendingRefuseBytes,
-  'answers that are being sent leave room for calls',
-);
+assert(2 * bigReadLimits.connectionReadsMax * readSlice.bytes <= http2Limits.pendingRefuseBytes, 'calls have room');
 assert(bigReadLimits.sendingBytesMax <= bigReadLimits.unreadBytesMax, 'one connection does not hold up all others');
-assert(bigReadLimits.connectionWaitingMax < bigReadLimits.waitingMax, 'nor takes all places to wait');
-assert(bigReadLimits.connectionWaitingBytesMax < bigReadLimits.waitingBytesMax, 'nor all bytes of requests that wait');
+assert(http2Limits.roomBytes < bigReadLimits.unsentBytesMax, 'who waits for room has none');
+assert(bigReadLimits.connectionWaitingBytesMax < bigReadLimits.waitingBytesMax, 'nor takes all place to wait');
 assert(bigReadLimits.idleMs < bigReadLimits.stallMs, 'an idle answer has not stalled yet');
 assert(2 * applyAnswerBytesMax <= http2Limits.pendingCloseBytes, 'an answer of a Txn leaves room for others');
 assert(grpcLimits.assemblyGrantBytes <= grpcLimits.assemblyBytesMax, 'what is granted may be held');

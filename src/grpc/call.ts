@@ -57,6 +57,11 @@ export interface ServerCall {
   end(): void;
   /** Bytes of this call that wait for the client's window or the socket. */
   readonly bufferedBytes: number;
+  /** The same of all calls of its connection. */
+  readonly connectionBufferedBytes: number;
+  /** Calls back once, when few bytes of the connection wait any more (http2Limits.roomBytes); not when it is lost. One at a time: a
+   * later one takes the place of an earlier. */
+  whenRoom(done: () => void): void;
   /** Called when bufferedBytes fell below the low-water mark after send returned false; not once the call has ended. */
   onDrain: (() => void) | null;
   /** Called once when the call has ended, however it did: answered, failed by its handler or by what came, reset, its deadline, its

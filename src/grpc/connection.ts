@@ -43,6 +43,8 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
   readonly assemblyBytesMax: number;
   /** Held by all calls' assemblies. */
   assemblyBytes = 0;
+  /** Called once when little waits to be sent. */
+  onRoom: (() => void) | null = null;
   /** Time of the turn: read once a chunk, not once a call. */
   nowMs: number;
   lastReadMs: number;
@@ -100,6 +102,13 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
     this.queued = false;
     if (this.gone) return;
     if (this.http2.flush()) this.touch();
+    if (this.onRoom !== null && this.http2.writer.pendingBytes <= this.limits.roomBytes) this.tellRoom();
+  }
+
+  private tellRoom(): void {
+    const { onRoom } = this;
+    this.onRoom = null;
+    onRoom?.();
   }
 
   /** True while the owner should not read from the socket: its peer does not read our answers. */
@@ -117,6 +126,7 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
   closed(): void {
     if (this.gone) return;
     this.gone = true;
+    this.onRoom = null;
     this.keepalive.stop();
     this.wheel.cancel(this.timer);
     this.http2.closed();

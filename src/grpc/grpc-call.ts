@@ -80,6 +80,14 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
     return this.pendingBytes;
   }
 
+  get connectionBufferedBytes(): number {
+    return this.owner.http2.writer.pendingBytes;
+  }
+
+  whenRoom(done: () => void): void {
+    this.owner.onRoom = done;
+  }
+
   metadata(name: string): string | undefined {
     if (name === ':authority') return this.head.authority;
     return this.head.value(name);

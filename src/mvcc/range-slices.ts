@@ -26,6 +26,8 @@ const EMPTY = Buffer.alloc(0);
 export class RangeSlices {
   /** Of the last slice; valid until the next. */
   readonly end: SliceEnd = { visited: 0, more: false, resumeKey: null };
+  /** Of all slices before the last. */
+  visitedBefore = 0;
   private readonly storage: Storage;
   private readonly state: KeyState = newKeyState();
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
@@ -52,6 +54,7 @@ export class RangeSlices {
   /** Nothing was visited yet. */
   reset(): SliceEnd {
     const { end } = this;
+    this.visitedBefore += end.visited;
     end.visited = 0;
     end.more = false;
     end.resumeKey = null;

@@ -323,6 +323,11 @@ export class Store {
     return this.slices.end.visited;
   }
 
+  /** How many all slices have looked at. */
+  get keysVisited(): number {
+    return this.slices.visitedBefore + this.slices.end.visited;
+  }
+
   /** Writes more and count behind the KeyValues that readSlice() has found, if they can be told at once. */
   private endRange(request: RangeRequest, revision: number, totalCount: boolean, out: ByteWriter): boolean {
     const { visited, more } = this.slices.end;

@@ -19,7 +19,7 @@ import {
 } from '../mvcc/store-fixture.ts';
 import { ResponseHeaderEncoder } from '../server/response-header.ts';
 import { RecordedCall } from '../testing/recorded-call.ts';
-import { BigReads } from './big-reads.ts';
+import { BigReads, ReadSize } from './big-reads.ts';
 
 const router = new Router();
 router.unary('etcdserverpb.KV', 'Range', () => {});
@@ -34,6 +34,12 @@ class SlowCall extends RecordedCall {
   constructor(connectionId: number) {
     super(router, '/etcdserverpb.KV/Range');
     this.connection = { id: connectionId, remoteAddress: 'test', localAddress: 'test', tls: null };
+  }
+
+  room: (() => void) | null = null;
+
+  override whenRoom(done: () => void): void {
+    this.room = done;
   }
 
   override respondPulled(bytes: number, _last: Buffer, next: () => Buffer): void {
@@ -64,6 +70,7 @@ const plenty: BigReadLimits = {
   sendingBytesMax: 1e9,
   unreadBytesMax: 1e9,
   connectionReadsMax: 100,
+  unsentBytesMax: 1e9,
   connectionWaitingMax: 1000,
   waitingMax: 1000,
   connectionWaitingBytesMax: 1e9,
@@ -78,6 +85,8 @@ interface Asked {
   /** Null while it waits to begin. */
   expected: RangeResult | null;
   ended: number;
+  /** How often it had to wait before it began. */
+  waits: number;
 }
 
 class Bench {
@@ -121,7 +130,8 @@ class Bench {
 
   /** As rpc/kv.ts does. */
   ask(connectionId: number, options: RangeOptions): Asked {
-    const asked: Asked = { call: new SlowCall(connectionId), expected: null, ended: 0 };
+    const asked: Asked = { call: new SlowCall(connectionId), expected: null, ended: 0, waits: 0 };
+    asked.call.connectionBufferedBytes = this.buffered;
     this.begin(asked, options);
     return asked;
   }
@@ -131,13 +141,16 @@ class Bench {
     const request = requestOf(options);
     const isKey = request.rangeEndStart === request.rangeEndEnd;
     const isPage = request.limit > 0 && request.limit <= this.limits.slice.keys;
-    if (!isKey && this.bigReads.mustWait(call, isPage)) {
-      this.bigReads.wait(call, request.buffer.length, () => this.begin(asked, options));
+    const size = isKey ? ReadSize.keys : isPage ? ReadSize.page : ReadSize.any;
+    if (this.bigReads.mustWait(call, size, request.buffer.length)) {
+      asked.waits++;
+      this.bigReads.wait(call, size, request.buffer.length, () => this.begin(asked, options));
       return;
     }
     asked.expected = this.checked.expected(options);
     const out = new ByteWriter(16);
     const read = this.checked.store.rangeSliced(request, out, this.limits.slice);
+    if (!isKey) this.bigReads.spend(this.checked.store.sliceKeys, out.length);
     if (read instanceof RangeRead) {
       this.bigReads.begin(call, request.buffer.length, read, out, (error, bytes) => {
         asked.ended++;
@@ -150,6 +163,9 @@ class Bench {
     asked.ended++;
     call.end();
   }
+
+  /** What waits to be sent in the connections of the calls that come. */
+  buffered = 0;
 
   /** One turn of the loop; false: nothing is due. */
   turn(): boolean {
@@ -327,7 +343,11 @@ test('reads that are under way wait too, while their connection takes nothing', 
 test('a connection has so many reads under way, and so many wait; those that are gone do not', () => {
   const bench = new Bench({ connectionReadsMax: 2 });
   bench.fill(200);
-  const asked = Array.from({ length: 5 }, () => bench.ask(1, ALL));
+  const asked = Array.from({ length: 5 }, () => {
+    const each = bench.ask(1, ALL);
+    bench.turn();
+    return each;
+  });
   assert.deepEqual(
     asked.map(({ expected }) => expected !== null),
     [true, true, false, false, false],
@@ -506,4 +526,57 @@ test('while all together hold too much nothing begins, and what nobody takes is 
   bench.pass(400_000);
   assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
   assert.equal(bench.checked.storage.pinned, 0);
+});
+
+test('a turn reads a slice: what comes beyond waits for the next, whoever asks, and single keys do not', () => {
+  const bench = new Bench({});
+  bench.fill(50);
+  const pages = Array.from({ length: 20 }, (_, i) => bench.ask(i % 4, { ...ALL, limit: 2 }));
+  const key = bench.ask(1, { key: 'k1001' });
+  const list = bench.ask(5, ALL);
+  // Slices have three keys, so a turn has two pages of two.
+  const begun = (): number => [...pages, list].filter(({ expected }) => expected !== null).length;
+  assert.deepEqual([begun(), key.ended, list.expected], [2, 1, null]);
+  for (let turns = 1; begun() <= pages.length; turns++) {
+    const before = begun();
+    assert.ok(bench.turn());
+    assert.ok(begun() > before && begun() <= before + 2, `${begun() - before} reads began in turn ${turns}`);
+    // Others that come meanwhile are behind those.
+    if (turns === 3) pages.push(bench.ask(9, { ...ALL, limit: 2 }));
+  }
+  bench.turns();
+  assert.ok(pages.every(({ ended, waits }) => ended === 1 && waits <= 1));
+  while (!list.call.sending) assert.ok(bench.turn());
+  while (!list.call.pull());
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+});
+
+test('nothing of a connection begins while too much of it is not sent; it goes on when there is room', () => {
+  const bench = new Bench({ unsentBytesMax: 1000 });
+  bench.fill(20);
+  bench.buffered = 1001;
+  const key = bench.ask(1, { key: 'k1001' });
+  const page = bench.ask(1, { ...ALL, limit: 2 });
+  bench.buffered = 0;
+  const other = bench.ask(2, { ...ALL, limit: 2 });
+  bench.turns();
+  assert.deepEqual([key.ended, page.ended, other.ended], [0, 0, 1]);
+  assert.equal(bench.bigReads.load.waiting, 2);
+  // The first one has asked for the connection's room. Still full, it is asked for again.
+  key.call.room!();
+  bench.turns();
+  assert.deepEqual([key.ended, page.ended], [0, 0]);
+  for (const { call } of [key, page]) call.connectionBufferedBytes = 1000;
+  key.call.room!();
+  bench.turns();
+  assert.deepEqual([key.ended, page.ended, bench.bigReads.load.waiting], [1, 1, 0]);
+  // One that is gone meanwhile leaves nothing behind.
+  bench.buffered = 1001;
+  const gone = bench.ask(1, { key: 'k1001' });
+  gone.call.cancel();
+  bench.buffered = 0;
+  const next = bench.ask(1, { ...ALL, limit: 2 });
+  gone.call.room!();
+  bench.turns();
+  assert.deepEqual([gone.ended, next.ended], [0, 1]);
 });

@@ -21,6 +21,10 @@ import { type SliceLine, type SliceTaker, SliceTurns } from './slice-turns.ts';
 
 const EMPTY = Buffer.alloc(0);
 
+/** How much a read may answer: single keys, a page (most end with their first slice), or anything. */
+export const ReadSize = { keys: 0, page: 1, any: 2 } as const;
+export type ReadSize = (typeof ReadSize)[keyof typeof ReadSize];
+
 /** What is read: mvcc/range-read.ts, apply/txn-read.ts, list-read.ts. */
 export interface SlicedRead {
   /** That of the answer's header. */
@@ -57,6 +61,7 @@ interface Reading {
 
 interface Waiting {
   readonly call: ServerCall;
+  readonly size: ReadSize;
   readonly requestBytes: number;
   readonly begin: () => void;
 }
@@ -69,6 +74,8 @@ interface Connection {
   sendingBytes: number;
   /** Of the requests that wait. */
   waitingBytes: number;
+  /** Too much of its answers was not sent: nothing begins until it has room. */
+  isBehind: boolean;
   /** Oldest first. */
   readonly waiting: Set<Waiting>;
 }
@@ -95,6 +102,10 @@ export class BigReads implements SliceTaker {
   private readonly connections = new Map<number, Connection>();
   /** Those with requests that wait and room of their own for one. */
   private readonly ready = new Set<Connection>();
+  /** What this turn has read, in slices: beyond one the rest waits for the next. */
+  private spent = 0;
+  /** One that has waited begins: its turn has come. */
+  private isBeginning = false;
   private waitingCount = 0;
   private waitingBytes = 0;
   private assembledBytes = 0;
@@ -112,33 +123,60 @@ export class BigReads implements SliceTaker {
     this.body = new ByteWriter(65536, limits.answerBytesMax);
   }
 
-  /** Whether a read has to wait before it begins: not enough was read or taken of what was asked for before. A page (which ends with
-   * its first slice, if its values are not large) is answered whatever others read, and whatever waits to be sent. */
-  mustWait(call: ServerCall, isPage: boolean): boolean {
-    if (this.connections.size === 0) return false;
-    if (!isPage && (this.isUnread || this.isCrowded)) return true;
+  /** Whether a read has to wait before it begins: this turn has read enough, or not enough was read, taken or sent of what was asked
+   * for before. Pages are answered whatever others read, and whatever waits to be taken; single keys wait for what is to be sent alone. */
+  mustWait(call: ServerCall, size: ReadSize, requestBytes: number): boolean {
+    if (call.connectionBufferedBytes > this.limits.unsentBytesMax) return true;
+    if (size === ReadSize.keys) return false;
     const connection = this.connections.get(call.connection.id);
+    if (size === ReadSize.any && (this.isUnread || this.isCrowded)) return true;
+    if (this.isTurnSpent && this.hasPlace(connection, requestBytes)) return true;
     if (connection === undefined) return false;
     if (connection.reads >= this.limits.connectionReadsMax) return true;
-    return !isPage && connection.sendingBytes > this.limits.sendingBytesMax;
+    return size === ReadSize.any && connection.sendingBytes > this.limits.sendingBytesMax;
+  }
+
+  /** Others come first. Not while what waits may not begin. */
+  private get isTurnSpent(): boolean {
+    if (this.isBeginning || this.isUnread || this.isCrowded) return false;
+    return this.spent >= 1 || this.ready.size > 0;
+  }
+
+  /** A read has done a slice, or all of it, in this turn. */
+  spend(keys: number, bytes: number): void {
+    const { slice } = this.limits;
+    this.spent += Math.max(Math.max(keys, 1) / slice.keys, bytes / slice.bytes);
+    this.wake();
   }
 
   /** Calls `begin` when the read need not wait any more; never, if its call ends before, or too many wait: then it fails. Meanwhile
    * it holds `requestBytes`: of the copy of the request that call and `begin` share. */
-  wait(call: ServerCall, requestBytes: number, begin: () => void): void {
+  wait(call: ServerCall, size: ReadSize, requestBytes: number, begin: () => void): void {
     const connection = this.connectionOf(call);
     if (!this.hasPlace(connection, requestBytes)) {
       this.settle(connection);
       failWith(call, tooManyWait);
       return;
     }
-    const waiting = { call, requestBytes, begin };
+    const waiting = { call, size, requestBytes, begin };
     connection.waiting.add(waiting);
     connection.waitingBytes += requestBytes;
     this.waitingCount++;
     this.waitingBytes += requestBytes;
     call.onEnd = () => this.leaveWaiting(connection, waiting);
+    this.lookBehind(connection, call);
     this.settle(connection);
+  }
+
+  /** Whether too much of the connection was not sent; then it is told when that has changed. */
+  private lookBehind(connection: Connection, call: ServerCall): boolean {
+    if (connection.isBehind || call.connectionBufferedBytes <= this.limits.unsentBytesMax) return connection.isBehind;
+    connection.isBehind = true;
+    call.whenRoom(() => {
+      connection.isBehind = false;
+      if (this.connections.get(connection.id) === connection) this.settle(connection);
+    });
+    return true;
   }
 
   /** Goes on with a read, whose first slice is in `first`; `requestBytes`: of the copy of the request that its call keeps. */
@@ -176,17 +214,19 @@ export class BigReads implements SliceTaker {
     const { id } = call.connection;
     let connection = this.connections.get(id);
     if (connection === undefined) {
-      connection = { id, reads: 0, sendingBytes: 0, waitingBytes: 0, waiting: new Set() };
+      connection = { id, reads: 0, sendingBytes: 0, waitingBytes: 0, isBehind: false, waiting: new Set() };
       this.connections.set(id, connection);
     }
     return connection;
   }
 
-  private hasPlace({ waiting, waitingBytes }: Connection, requestBytes: number): boolean {
+  private hasPlace(connection: Connection | undefined, requestBytes: number): boolean {
     const { limits } = this;
-    if (waiting.size >= limits.connectionWaitingMax || this.waitingCount >= limits.waitingMax) return false;
-    if (waitingBytes + requestBytes > limits.connectionWaitingBytesMax) return false;
-    return this.waitingBytes + requestBytes <= limits.waitingBytesMax;
+    if (this.waitingCount >= limits.waitingMax || this.waitingBytes + requestBytes > limits.waitingBytesMax)
+      return false;
+    if (connection === undefined) return true;
+    if (connection.waiting.size >= limits.connectionWaitingMax) return false;
+    return connection.waitingBytes + requestBytes <= limits.connectionWaitingBytesMax;
   }
 
   private leaveWaiting(connection: Connection, waiting: Waiting): void {
@@ -201,7 +241,8 @@ export class BigReads implements SliceTaker {
   /** After what it holds, or what waits, has changed. */
   private settle(connection: Connection): void {
     const { id, reads, sendingBytes, waiting } = connection;
-    const hasRoom = reads < this.limits.connectionReadsMax && sendingBytes <= this.limits.sendingBytesMax;
+    const { connectionReadsMax, sendingBytesMax } = this.limits;
+    const hasRoom = !connection.isBehind && reads < connectionReadsMax && sendingBytes <= sendingBytesMax;
     if (hasRoom && waiting.size > 0) this.ready.add(connection);
     else this.ready.delete(connection);
     if (reads === 0 && waiting.size === 0) this.connections.delete(id);
@@ -223,11 +264,11 @@ export class BigReads implements SliceTaker {
     this.line.enter(this);
   }
 
-  /** One slice, of one read. */
+  /** One slice: of one read, or as many small reads as it takes. */
   takeTurn(): boolean {
-    if (this.isUnread) return false;
-    if (this.ready.size > 0 && !this.isCrowded) this.beginWaiting();
-    else {
+    this.spent = 0;
+    if (!this.beginWaiting()) {
+      if (this.isUnread) return false;
       const reading = this.choose();
       if (reading === null) return false;
       this.step(reading);
@@ -236,13 +277,24 @@ export class BigReads implements SliceTaker {
     return true;
   }
 
-  private beginWaiting(): void {
-    const [connection] = this.ready;
-    const [waiting] = connection!.waiting;
-    // To the end of the line, if more of it wait.
-    this.ready.delete(connection!);
-    this.leaveWaiting(connection!, waiting!);
-    waiting!.begin();
+  /** False: none of those that wait may begin. */
+  private beginWaiting(): boolean {
+    let begun = 0;
+    for (const connection of this.ready) {
+      const [waiting] = connection.waiting;
+      if (waiting!.size === ReadSize.any && (this.isUnread || this.isCrowded)) continue;
+      // To the end of the line, if more of it wait.
+      this.ready.delete(connection);
+      if (this.lookBehind(connection, waiting!.call)) continue;
+      this.leaveWaiting(connection, waiting!);
+      this.isBeginning = true;
+      waiting!.begin();
+      this.isBeginning = false;
+      if (waiting!.size === ReadSize.keys) this.spent += 1 / this.limits.slice.keys;
+      begun++;
+      if (this.spent >= 1) break;
+    }
+    return begun > 0;
   }
 
   /** In turn; the oldest when too much is held. Null: none may go on now. Few are passed over: the connections that hold up theirs

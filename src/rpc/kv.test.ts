@@ -102,6 +102,8 @@ test('what fits a slice is answered in its turn, sorted or not', async () => {
     const recorded = range(init);
     assert.ok(recorded.ended, JSON.stringify(init));
     assert.equal(answerOf(recorded).count, 20);
+    // A turn has one slice for all.
+    await new Promise((resolve) => setImmediate(resolve));
   }
   await fixture.stop();
 });
@@ -121,6 +123,7 @@ test('a Txn that only reads and takes many turns lets gets, puts and small Txns 
   const sorted: OpInit = { range: { ...ALL, sortTarget: 3, sortOrder: 2, limit: 30 } };
   const list = txn([key, { range: ALL }, sorted, key]);
   assert.ok(!list.ended);
+  await new Promise((resolve) => setImmediate(resolve));
   const small = txn([key, { range: { ...ALL, limit: 5 } }]);
   assert.ok(small.ended, 'what fits a slice is answered in its turn');
   assert.deepEqual(

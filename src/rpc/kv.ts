@@ -27,7 +27,7 @@ import {
   txnResponseText,
 } from '../server/response-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
-import type { BigReads } from './big-reads.ts';
+import { type BigReads, ReadSize } from './big-reads.ts';
 import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
 import { RangeStreamHandler } from './range-stream.ts';
 
@@ -110,15 +110,15 @@ class KvService {
   ): void {
     const { store, header, nowMs } = this.member.parts;
     const { body, bigReads } = this;
-    const isKey = request.rangeEndStart === request.rangeEndEnd;
-    const isPage = request.limit > 0 && request.limit <= bigReads.limits.slice.keys;
-    if (!isKey && bigReads.mustWait(call, isPage)) {
-      this.wait(this.rangeFrom, call, isKept ? message : keepRequest(call, message, start, end));
+    const size = sizeOf(request, bigReads.limits.slice.keys);
+    if (bigReads.mustWait(call, size, end - start)) {
+      this.wait(this.rangeFrom, call, size, isKept ? message : keepRequest(call, message, start, end));
       return;
     }
     const startMs = nowMs();
     body.release(applyBodyBytesKept);
     const read = store.rangeSliced(request, body, bigReads.limits.slice);
+    if (size !== ReadSize.keys) bigReads.spend(store.sliceKeys, body.length);
     if (read instanceof RangeRead) {
       if (!isKept) keepRequest(call, message, start, end);
       bigReads.begin(call, end - start, read, body, (error, bytes) => {
@@ -132,8 +132,8 @@ class KvService {
     this.noteRange(startMs, request, error, -1, body.length, store.rangeRevision);
   }
 
-  private wait(answer: AnswerKept, call: ServerCall, kept: Buffer): void {
-    this.bigReads.wait(call, kept.length, () => answer(call, kept));
+  private wait(answer: AnswerKept, call: ServerCall, size: ReadSize, kept: Buffer): void {
+    this.bigReads.wait(call, size, kept.length, () => answer(call, kept));
   }
 
   /** `answered`: how many KeyValues; -1: as many as the body holds. */
@@ -211,23 +211,25 @@ class KvService {
     isKept: boolean,
   ): void {
     const { applier, store, header, counters, nowMs, warningApplyMs } = this.member.parts;
-    const { slice } = this.bigReads.limits;
-    const mustWait = this.bigReads.mustWait(call, isPaged(request, slice.keys));
-    // One of single keys is answered at once, as a Range of one is: most end with their first slice.
-    if (mustWait && !isOfKeys(request)) {
-      this.wait(this.txnFrom, call, isKept ? message : keepRequest(call, message, start, end));
+    const { bigReads } = this;
+    const { slice } = bigReads.limits;
+    const size = isOfKeys(request) ? ReadSize.keys : isPaged(request, slice.keys) ? ReadSize.page : ReadSize.any;
+    if (bigReads.mustWait(call, size, end - start)) {
+      this.wait(this.txnFrom, call, size, isKept ? message : keepRequest(call, message, start, end));
       return;
     }
     const startMs = nowMs();
     const body = this.txnBody;
     body.release(applyBodyBytesKept);
+    const visitedBefore = store.keysVisited;
     const read = applier.readTxn(request, body, slice);
+    if (size !== ReadSize.keys) bigReads.spend(store.keysVisited - visitedBefore, body.length);
     if (read instanceof TxnRead) {
       const kept = isKept ? message : keepRequest(call, message, start, end);
-      if (mustWait) {
-        // Not this one: its values are large.
+      if (size === ReadSize.keys && bigReads.mustWait(call, ReadSize.any, kept.length)) {
+        // It is none of the many of single keys that end with their first slice: its values are large.
         read.close();
-        this.wait(this.txnFrom, call, kept);
+        this.wait(this.txnFrom, call, ReadSize.any, kept);
       } else this.goOnWithTxn(call, read, startMs, kept);
       return;
     }
@@ -278,6 +280,11 @@ class KvService {
     const error = this.member.propose(RequestField.compaction, message, start, end, waiter);
     if (error !== null) failWith(call, error);
   }
+}
+
+function sizeOf(request: RangeRequest, pageKeysMax: number): ReadSize {
+  if (request.rangeEndStart === request.rangeEndEnd) return ReadSize.keys;
+  return request.limit > 0 && request.limit <= pageKeysMax ? ReadSize.page : ReadSize.any;
 }
 
 /** A message that was parsed before. */

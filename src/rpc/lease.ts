@@ -19,7 +19,7 @@ import { decode, encode, type Message } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
 import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
-import type { BigReads } from './big-reads.ts';
+import { type BigReads, ReadSize } from './big-reads.ts';
 import { ListRead } from './list-read.ts';
 
 const SERVICE = 'etcdserverpb.Lease';
@@ -39,7 +39,7 @@ export function registerLease(router: Router, member: Member, lists: BigReads): 
       const read = new ListRead(store.currentRevision, leases, writeLease, lists.limits.slice);
       answerList(member, lists, call, end - start, read, new ByteWriter(4096, lists.limits.answerBytesMax));
     };
-    if (lists.mustWait(call, false)) lists.wait(call, end - start, list);
+    if (lists.mustWait(call, ReadSize.any, end - start)) lists.wait(call, ReadSize.any, end - start, list);
     else list();
   });
 }
@@ -110,8 +110,8 @@ function timeToLive(
     failMalformed(call);
     return;
   }
-  if (request.keys && lists.mustWait(call, false))
-    lists.wait(call, end - start, () => answerTimeToLive(member, lists, call, end - start, request));
+  if (request.keys && lists.mustWait(call, ReadSize.any, end - start))
+    lists.wait(call, ReadSize.any, end - start, () => answerTimeToLive(member, lists, call, end - start, request));
   else answerTimeToLive(member, lists, call, end - start, request);
 }
 

@@ -9,6 +9,7 @@ export class RecordedCall implements ServerCall {
   readonly connection: ConnectionInfo = { id: 1, remoteAddress: 'test', localAddress: 'test', tls: null };
   readonly deadlineMs: number = Infinity;
   bufferedBytes = 0;
+  connectionBufferedBytes = 0;
   context: unknown = null;
   onDrain: (() => void) | null = null;
   onEnd: (() => void) | null = null;
@@ -60,6 +61,10 @@ export class RecordedCall implements ServerCall {
   }
 
   keepRequest(): void {}
+
+  whenRoom(_done: () => void): void {
+    throw new Error('nothing waits to be sent');
+  }
 
   respond(message: Buffer, start: number, end: number): void {
     this.sent.push(Buffer.from(message.subarray(start, end)));
