@@ -283,6 +283,7 @@ test('watch', async () => {
   await same(['watch', '--rev', '2', 'w', '--', 'sh', '-c', 'env | grep ^ETCD_WATCH | sort'], end);
   await same(['watch', '--rev', '2', 'w', '--', 'sh', '-c', 'exit 3'], end);
   await same(['watch', '-i'], { stdin: 'progress\n' });
+  await same(['watch', '-i'], { stdin: 'watch a --bogus\n' });
   for (const words of [['watch'], ['watch', 'a', 'b', '--prefix'], ['watch', 'a', '--']]) await same(words);
   await same(['watch', 'a'], { env: { ETCDCTL_WATCH_KEY: 'w' } });
   await same(['watch', 'a'], { env: { ETCDCTL_WATCH_RANGE_END: 'w' } });

@@ -7,7 +7,7 @@ import type { Message } from '../proto/message.ts';
 import type { Event } from '../proto/mvccpb.ts';
 import { byteString, bytesOf, quoteBytes, textOf } from './byte-text.ts';
 import { Command } from './command.ts';
-import { readCommandLine } from './command-line.ts';
+import { CommandLineError, readCommandLine } from './command-line.ts';
 import { badArguments, ExitCode, ExitError, failingWith } from './exit.ts';
 import { prefixEnd } from './key-range.ts';
 import { LineReader } from './line-reader.ts';
@@ -89,10 +89,19 @@ async function readWatchLine(
       result = { parsed: watchArguments(words.slice(1), own, fromEnvironment), flags };
     },
   });
-  const reading = readCommandLine(program, words);
+  const reading = lineOf(program, words);
   if ('command' in reading) await reading.command.run(reading.words);
   if (result === null) throw badArguments('bad number of arguments');
   return result;
+}
+
+/** A wrong flag of a line is a wrong argument: no usage of a program is shown. */
+function lineOf(program: Command, words: readonly string[]): ReturnType<typeof readCommandLine> {
+  try {
+    return readCommandLine(program, words);
+  } catch (error) {
+    throw error instanceof CommandLineError ? badArguments(error.message) : error;
+  }
 }
 
 function startWatch(stream: WatchStream, words: readonly string[], flags: WatchFlags): Watch {
