@@ -244,7 +244,7 @@ export const lmdbReadersOfServer: number = 2 * (3 + 2 * 4);
 /** Rows that a scan looks up together: with 16 most of the waiting for memory overlaps, more gains nothing and may be read in vain. */
 export const rowsAheadMax = 16;
 
-/** Memory that nobody uses is given back when it is so much (io/memory-return.ts): that takes as long as some hundred puts. */
+/** Memory that nobody uses is given back when it is so much (io/memory-return.ts), since giving it back stops the core. */
 export const memoryReturnWorthBytes: number = 256 * 1024 * 1024;
 export const memoryReturnLookMs = 5_000;
 

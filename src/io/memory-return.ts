@@ -1,8 +1,8 @@
 // Gives memory that nobody uses back to the system. After a burst of large requests or answers two things keep it: V8 collects dead
 // buffers only when more are made, and the C library keeps what was freed for whoever asks next. Gigabytes stay so for hours, which a
 // container's memory limit does not wait for. So the anonymous memory of the process is looked at, and when it is far more than what was
-// left the last time, and does not grow any more, a collection is asked for, then malloc_trim(3). Each stops the core for some
-// 30-100 ms, so this is for bursts alone.
+// left the last time, and does not grow any more, a collection is asked for, then malloc_trim(3). The first stops the core for some
+// 50 ms, the second for 0.1 to 0.25 s a gigabyte that is given back: so only after bursts, when they are over.
 //
 //   watching ── far more, and still ──▶ collected ── next look: V8 has freed, trim ──▶ trimmed ── next look: what is left? ──▶ watching
 //
