@@ -77,7 +77,7 @@ export const http2Limits: Http2Limits = {
   /** Unsent bytes of all streams (their reader is slow or gives no window) at which new streams are refused. */
   pendingRefuseBytes: 64 * 1024 * 1024,
   /** So little waits that those who have waited for it begin again (grpc/call.ts, whenRoom). */
-  roomBytes: 4 * 1024 * 1024,
+  roomBytes: 40 * 1024 * 1024,
   /** ... and at which a further answer closes the connection instead of being queued. */
   pendingCloseBytes: 256 * 1024 * 1024,
   /** Output chunks and partial-frame buffers kept for reuse: enough for the connections of one turn. */
@@ -422,8 +422,7 @@ export const watchBatchesKept = 256;
 export const watchCatchUpWatchersMax = 512;
 /** Watchers looked at to find them: 50 us. */
 export const watchCatchUpSeenMax = 2048;
-/** Rows read by one catch-up slice: about 3 ms, so that catching up delays nobody else's turn. More only when less would not gain
- * on the writers (mvcc/watch-hub.ts). */
+/** Rows of a catch-up slice: about 3 ms, to delay nobody else's turn. More when less would not gain on writers (watch-hub.ts). */
 export const watchCatchUpRows = 1000;
 /** The most that one slice reads, whatever the writers do: about 30 ms. Who does not gain with it is cancelled by a compaction. */
 export const watchCatchUpRowsMax = 10_000;
@@ -500,8 +499,8 @@ export const bigReadLimits = {
   unreadBytesMax: (1024 * 1024 * 1024) as number,
   /** Big reads of a connection under way: each holds a slice at least, in the end in the connection. */
   connectionReadsMax: 32,
-  /** Answers of a connection that were not sent, beyond which all its reads wait: a client may ask for thousands at once. */
-  unsentBytesMax: (8 * 1024 * 1024) as number,
+  /** Answers of a connection that were not sent, beyond which all its reads wait. Above what its big reads have on their way. */
+  unsentBytesMax: (48 * 1024 * 1024) as number,
   /** Requests of a connection that wait for any of those: a kube-apiserver lists each of its some hundred kinds once as it starts. */
   connectionWaitingMax: 10_000,
   /** ... and of all connections: a call that waits holds some 1 KB beside its request, so 50 MB. */
@@ -534,8 +533,7 @@ export const snapshotBlobBytes: number = 32 * 1024;
 
 // --- admin ---
 
-/** Request line and headers of an HTTP/1.1 request. Go allows 1 MiB; ours are probes, scrapes and JSON calls with a token,
- * and this is held for each connection. */
+/** Request line and headers of HTTP/1.1, held for each connection. Go allows 1 MiB; ours are probes, scrapes, JSON with a token. */
 export const http1HeaderBytesMax: number = 64 * 1024;
 /** Time for a request's headers to arrive, etcd's ReadHeaderTimeout. */
 export const http1HeadersTimeoutMs: number = 300_000;
@@ -592,6 +590,8 @@ assert(http2Limits.frameBytesMax <= http2Limits.headerBlockBytesMax, 'a header b
 assert(2 * bigReadLimits.connectionReadsMax * readSlice.bytes <= http2Limits.pendingRefuseBytes, 'calls have room');
 assert(bigReadLimits.sendingBytesMax <= bigReadLimits.unreadBytesMax, 'one connection does not hold up all others');
 assert(http2Limits.roomBytes < bigReadLimits.unsentBytesMax, 'who waits for room has none');
+assert(bigReadLimits.connectionReadsMax * readSlice.bytes < http2Limits.roomBytes, 'big reads leave room');
+assert(bigReadLimits.unsentBytesMax < http2Limits.pendingRefuseBytes, 'reads wait before streams are refused');
 assert(bigReadLimits.connectionWaitingBytesMax < bigReadLimits.waitingBytesMax, 'nor takes all place to wait');
 assert(bigReadLimits.idleMs < bigReadLimits.stallMs, 'an idle answer has not stalled yet');
 assert(2 * applyAnswerBytesMax <= http2Limits.pendingCloseBytes, 'an answer of a Txn leaves room for others');

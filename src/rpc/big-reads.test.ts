@@ -540,6 +540,8 @@ test('a turn reads a slice: what comes beyond waits for the next, whoever asks, 
   for (let turns = 1; begun() <= pages.length; turns++) {
     const before = begun();
     assert.ok(bench.turn());
+    // Once the list is read, it has every other turn.
+    if (list.expected !== null && begun() === before) assert.ok(bench.turn());
     assert.ok(begun() > before && begun() <= before + 2, `${begun() - before} reads began in turn ${turns}`);
     // Others that come meanwhile are behind those.
     if (turns === 3) pages.push(bench.ask(9, { ...ALL, limit: 2 }));
@@ -579,4 +581,18 @@ test('nothing of a connection begins while too much of it is not sent; it goes o
   gone.call.room!();
   bench.turns();
   assert.deepEqual([gone.ended, next.ended], [0, 1]);
+});
+
+test('a list goes on, however many pages keep coming', () => {
+  const bench = new Bench({});
+  bench.fill(60);
+  const list = bench.ask(1, ALL);
+  // Twice as many as a turn has room for.
+  for (let turns = 0; !list.call.sending; turns++) {
+    assert.ok(turns < 100, 'the pages keep the list from going on');
+    for (let i = 0; i < 4; i++) bench.ask(2 + i, { ...ALL, limit: 2 });
+    assert.ok(bench.turn());
+  }
+  while (!list.call.pull());
+  checkAnswer(list);
 });

@@ -104,6 +104,8 @@ export class BigReads implements SliceTaker {
   private readonly ready = new Set<Connection>();
   /** What this turn has read, in slices: beyond one the rest waits for the next. */
   private spent = 0;
+  /** The next turn is the readings', if they have something to do. */
+  private readsNext = false;
   /** One that has waited begins: its turn has come. */
   private isBeginning = false;
   private waitingCount = 0;
@@ -267,14 +269,18 @@ export class BigReads implements SliceTaker {
   /** One slice: of one read, or as many small reads as it takes. */
   takeTurn(): boolean {
     this.spent = 0;
-    if (!this.beginWaiting()) {
-      if (this.isUnread) return false;
-      const reading = this.choose();
-      if (reading === null) return false;
-      this.step(reading);
-    }
-    this.wake();
-    return true;
+    // By turns: neither those that wait nor those that are read keep the others from going on.
+    this.readsNext = !this.readsNext;
+    const done = this.readsNext ? this.readOn() || this.beginWaiting() : this.beginWaiting() || this.readOn();
+    if (done) this.wake();
+    return done;
+  }
+
+  /** False: none of the readings may go on. */
+  private readOn(): boolean {
+    const reading = this.isUnread ? null : this.choose();
+    if (reading !== null) this.step(reading);
+    return reading !== null;
   }
 
   /** False: none of those that wait may begin. */
