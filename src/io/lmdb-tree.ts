@@ -212,7 +212,7 @@ export class LmdbTree {
     const startView = start === undefined ? null : viewOf(start);
     const endView = end === undefined ? null : viewOf(end);
     const path = new Path();
-    this.enterPlaced(endView === null ? this.lastLeaf(path) : this.placeOf(endView, end!.length, path));
+    this.enterPlaced(this.placeOf(endView, end?.length ?? 0, path, endView === null));
     let at = endView === null ? page.count : page.search(0, endView, end!.length);
     let left = this.entryCount;
     for (;;) {
@@ -303,8 +303,8 @@ export class LmdbTree {
     return this.checkWay();
   }
 
-  /** As leafOf(), or for the first leaf without a key; each page is seen to be the one that belongs there. */
-  private placeOf(key: DataView | null, length: number, path: Path): number {
+  /** As leafOf(), or without a key for the first leaf or the last; each page is seen to be the one that belongs there. */
+  private placeOf(key: DataView | null, length: number, path: Path, isLast = false): number {
     const { page } = this;
     let next = this.root;
     page.forgetHint();
@@ -312,7 +312,7 @@ export class LmdbTree {
     for (let level = this.levels; level > 1; level--) {
       page.enter(next, PageKind.branch, this.newest);
       page.checkPlace(1);
-      const at = key === null ? 0 : page.childOf(key, length);
+      const at = key === null ? this.edge(isLast) : page.childOf(key, length);
       page.bound(at);
       path.pages.push(next);
       path.nodes.push(at);
@@ -326,29 +326,9 @@ export class LmdbTree {
     this.page.enter(leaf, PageKind.leaf, this.newest);
   }
 
-  private lastLeaf(path: Path): number {
-    const { page } = this;
-    let next = this.root;
-    page.forgetHint();
-    page.forgetBounds();
-    for (let level = this.levels; level > 1; level--) {
-      page.enter(next, PageKind.branch, this.newest);
-      const at = this.edge(true);
-      path.pages.push(next);
-      path.nodes.push(at);
-      path.counts.push(page.count);
-      next = page.child(at);
-    }
-    return next;
-  }
-
-  /** The first node of the branch that was entered, or the last one. Leaves the bounds for its child. */
+  /** The first node of the branch that was entered, or the last one. */
   private edge(isLast: boolean): number {
-    const { page } = this;
-    const at = isLast ? page.count - 1 : 0;
-    page.checkPlace(1);
-    page.bound(at);
-    return at;
+    return isLast ? this.page.count - 1 : 0;
   }
 
   /** The leaf of a walk. */
@@ -389,9 +369,11 @@ export class LmdbTree {
     for (let level = isInner ? from : 0; ; ) {
       page.enter(pages[level]!, PageKind.branch, this.newest);
       if (level > from) {
+        page.checkPlace(1);
         nodes[level] = this.edge(isLast);
         counts[level] = page.count;
-      } else page.bound(nodes[level]!);
+      }
+      page.bound(nodes[level]!);
       const child = page.child(nodes[level]!);
       level++;
       if (level === pages.length) {

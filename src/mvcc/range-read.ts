@@ -118,7 +118,13 @@ export class RangeRead {
   private stepKeys(out: ByteWriter): void {
     const { store, request } = this;
     const left = request.limit > 0 ? request.limit - this.visited : Infinity;
-    const { visited, more, resumeKey } = store.readSlice(this.rest, this.revision, left, this.slice, out);
+    const { visited, more, resumeKey } = store.slices.read(
+      this.rest,
+      store.seenAt(this.revision),
+      left,
+      this.slice,
+      out,
+    );
     this.visited += visited;
     this.more = more;
     if (resumeKey !== null) this.rest = withKey(request, resumeKey);
@@ -143,7 +149,13 @@ export class RangeRead {
   private collect(sorter: RowSorter, bytesMax: number): void {
     const { store, slice } = this;
     const left = Math.min(slice.keys, this.collectMax - this.visited);
-    const { visited, resumeKey } = store.collectSlice(this.rest, this.revision, left, slice.bytes, sorter);
+    const { visited, resumeKey } = store.slices.collect(
+      this.rest,
+      store.seenAt(this.revision),
+      left,
+      slice.bytes,
+      sorter,
+    );
     this.visited += visited;
     this.isCollected = resumeKey === null || this.visited === this.collectMax;
     if (!this.isCollected) this.rest = withKey(this.request, resumeKey!);
@@ -153,7 +165,7 @@ export class RangeRead {
 
   private beginCount(out: ByteWriter): void {
     const { store, request, revision } = this;
-    if (this.more) this.lastKey = store.lastKey(out);
+    if (this.more) this.lastKey = store.slices.lastKey(out);
     const count = store.countNow(request, revision);
     if (count >= 0) {
       this.finish(out, count);

@@ -13,8 +13,7 @@ import { isPlainRange, rangeEndOf } from './kv-range.ts';
 import { LiveKeys } from './live-keys.ts';
 import { RangeCounts } from './range-counts.ts';
 import { RangeRead } from './range-read.ts';
-import { RangeSlices, type SliceEnd } from './range-slices.ts';
-import type { RowSorter } from './row-sorter.ts';
+import { RangeSlices } from './range-slices.ts';
 import { type KeyState, newKeyState, type RowRef, type Storage } from './storage.ts';
 
 /** Told when a key gains or loses a lease; lease ids as u32 halves. */
@@ -57,7 +56,8 @@ export class Store {
   private opCount = 0;
   private readonly state: KeyState = newKeyState();
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
-  private readonly slices: RangeSlices;
+  /** For RangeRead, too; at seenAt() of its revision. */
+  readonly slices: RangeSlices;
   readonly counts: RangeCounts;
 
   constructor(
@@ -296,7 +296,8 @@ export class Store {
     const { slices } = this;
     const sliceEnd = slices.end;
     if (isPlainRange(request)) {
-      this.readSlice(request, revision, request.limit > 0 ? request.limit : Infinity, slice, out);
+      const limit = request.limit > 0 ? request.limit : Infinity;
+      slices.read(request, this.seenAt(revision), limit, slice, out);
       if (sliceEnd.resumeKey === null && this.endRange(request, revision, totalCount, out)) return null;
     } else {
       slices.reset();
@@ -328,14 +329,14 @@ export class Store {
     return this.slices.visitedBefore + this.slices.end.visited;
   }
 
-  /** Writes more and count behind the KeyValues that readSlice() has found, if they can be told at once. */
+  /** Writes more and count behind the KeyValues that the slice has found, if they can be told at once. */
   private endRange(request: RangeRequest, revision: number, totalCount: boolean, out: ByteWriter): boolean {
     const { visited, more } = this.slices.end;
     let count = visited;
     if ((more && totalCount) || request.countOnly) {
       count = this.countNow(request, revision);
       if (count < 0) return false;
-      if (more) this.rememberRest(request, revision, this.lastKey(out), count - visited);
+      if (more) this.rememberRest(request, revision, this.slices.lastKey(out), count - visited);
     }
     out.varintField(0x18, more ? 1 : 0);
     out.varintField(0x20, count);
@@ -344,30 +345,8 @@ export class Store {
 
   // --- for RangeRead ---
 
-  /** Appends the next KeyValues of a plain range to `out`. The result is valid until the next slice. */
-  readSlice(
-    request: RangeRequest,
-    revision: number,
-    limit: number,
-    slice: ReadSlice,
-    out: ByteWriter,
-  ): Readonly<SliceEnd> {
-    return this.slices.read(request, this.seenAt(revision), limit, slice, out);
-  }
-
-  /** Gives the next KeyValues that pass the range's filters to the sorter. */
-  collectSlice(
-    request: RangeRequest,
-    revision: number,
-    keysMax: number,
-    bytesMax: number,
-    sorter: RowSorter,
-  ): Readonly<SliceEnd> {
-    return this.slices.collect(request, this.seenAt(revision), keysMax, bytesMax, sorter);
-  }
-
   /** A read of the newest revision inside a transaction must see the transaction, whose revision is not the newest yet. */
-  private seenAt(revision: number): number {
+  seenAt(revision: number): number {
     return revision === this.readRevision ? Infinity : revision;
   }
 
@@ -384,11 +363,6 @@ export class Store {
   /** For the next page, which begins behind `lastKey`: how many keys there are from there on. */
   rememberRest(request: RangeRequest, revision: number, lastKey: Buffer, count: number): void {
     if (this.isSettled(revision)) this.counts.rememberRest(request, revision, lastKey, count);
-  }
-
-  /** The last key that readSlice() appended to `out`, a copy. */
-  lastKey(out: ByteWriter): Buffer {
-    return this.slices.lastKey(out);
   }
 
   pin(revision: number): void {
