@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { http1HeaderBytesMax, http1HeadersTimeoutMs, http1IdleTimeoutMs } from '../limits.ts';
+import { PeerExchange } from './peer-exchange.ts';
 
 export interface Http1Request {
   readonly method: string;
@@ -34,6 +35,8 @@ export interface Http1Options {
   readonly bodyBytesMax: number;
   /** A handler threw: a bug, answered with 500. */
   readonly onError: (error: unknown) => void;
+  /** Takes requests for /raft and below before their body is read: other members'. */
+  readonly onPeerExchange?: (exchange: PeerExchange) => void;
 }
 
 /** How a connection stands. */
@@ -55,6 +58,8 @@ const badRequest: Refusal = ['400 Bad Request', '400 Bad Request'];
 /** To CONNECT. */
 const noTunnel: Refusal = ['404 Not Found', '404 page not found\n'];
 
+const peerTarget = /^\/raft(?:[/?]|$)/;
+
 /** The characters that Go takes in a Host header. */
 const hostPattern = /^[0-9a-zA-Z!$%&'()*+,\-.:;=[\]_~]*$/;
 
@@ -62,6 +67,7 @@ export class Http1Server {
   readonly #server: Server;
   readonly #options: Http1Options;
   readonly #connections: Map<Socket, Connection> = new Map();
+  readonly #bodyTimeoutMs: number;
 
   constructor(options: Http1Options) {
     this.#options = options;
@@ -71,7 +77,10 @@ export class Http1Server {
       void this.#answer(request, response, true);
     });
     this.#server.headersTimeout = http1HeadersTimeoutMs;
-    this.#server.requestTimeout = http1HeadersTimeoutMs;
+    // A snapshot takes as long as it takes: with peers, the time of other bodies is limited where they are read.
+    const hasPeers = options.onPeerExchange !== undefined;
+    this.#server.requestTimeout = hasPeers ? 0 : http1HeadersTimeoutMs;
+    this.#bodyTimeoutMs = hasPeers ? http1HeadersTimeoutMs : 0;
     this.#server.keepAliveTimeout = http1IdleTimeoutMs;
     // As Go where no handler reads: the answer comes instead of the 100, and the body never.
     this.#server.on('checkContinue', (request, response) => void this.#answer(request, response, false));
@@ -136,7 +145,12 @@ export class Http1Server {
     try {
       const hostError = checkHost(request);
       if (hostError !== null) return sendHostError(response, hostError);
-      const body = readsBody ? await readBody(request, this.#options.bodyBytesMax) : noBody;
+      if (this.#options.onPeerExchange !== undefined && peerTarget.test(request.url ?? '')) {
+        if (!readsBody) response.writeContinue();
+        this.#options.onPeerExchange(new PeerExchange(request, response));
+        return;
+      }
+      const body = readsBody ? await readBody(request, this.#options.bodyBytesMax, this.#bodyTimeoutMs) : noBody;
       if (body === null) return send(response, bodyTooLarge, method);
       const answer = await this.#options.handler({
         method,
@@ -192,15 +206,20 @@ const internalError: Http1Response = { status: 500, headers: plainText, body: 'I
 
 const noBody: Buffer = Buffer.alloc(0);
 
-/** The whole body, or null when it is longer than the bound. */
-async function readBody(request: IncomingMessage, bytesMax: number): Promise<Buffer | null> {
+/** The whole body, or null when it is longer than the bound. A timeout of 0 is the server's own. */
+async function readBody(request: IncomingMessage, bytesMax: number, timeoutMs: number): Promise<Buffer | null> {
   if (Number(request.headers['content-length'] ?? 0) > bytesMax) return null;
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > bytesMax) return null;
-    chunks.push(chunk);
+  const timer = timeoutMs === 0 ? null : setTimeout(() => request.socket.destroy(), timeoutMs);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > bytesMax) return null;
+      chunks.push(chunk);
+    }
+  } finally {
+    if (timer !== null) clearTimeout(timer);
   }
   return chunks.length === 0 ? noBody : Buffer.concat(chunks);
 }

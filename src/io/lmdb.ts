@@ -363,6 +363,15 @@ function syncFolder(path: string): void {
   }
 }
 
+/** Renames a database that nobody has open, and its lock file, over another one that nobody has open, durably. */
+export function replaceLmdb(from: string, to: string): void {
+  renameSync(from, to);
+  syncFolder(dirname(to));
+  // Of the old one: LMDB makes a new one where there is none.
+  rmSync(`${to}-lock`, { force: true });
+  rmSync(`${from}-lock`, { force: true });
+}
+
 /** Removes a database file and its lock file, if they exist. */
 export function removeLmdb(path: string): void {
   rmSync(path, { force: true });

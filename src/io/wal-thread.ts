@@ -41,6 +41,8 @@ export interface WalWorkerData {
   readonly errors: MessagePort;
   readonly path: string;
   readonly fsync: boolean;
+  /** Shared memory of armed failpoints. */
+  readonly failpoints: SharedArrayBuffer | null;
 }
 
 /** Core to worker, in the order of the requests that need them. */
@@ -79,7 +81,7 @@ class ThreadedWalWriter implements WalWriter {
   #failed: FatalError | null = null;
   #closed = false;
 
-  constructor(config: WalWriterConfig) {
+  constructor(config: WalWriterConfig, failpoints: SharedArrayBuffer | null) {
     this.#observer = config.observer;
     const payloads = new MessageChannel();
     const errors = new MessageChannel();
@@ -93,6 +95,7 @@ class ThreadedWalWriter implements WalWriter {
       errors: errors.port2,
       path: config.path,
       fsync: config.fsync,
+      failpoints,
     };
     ensureWorkingDirectory();
     this.#worker = new Worker(new URL('./wal-worker.ts', import.meta.url), {
@@ -228,6 +231,6 @@ class ThreadedWalWriter implements WalWriter {
 }
 
 /** A factory of writers with a thread, on the real disk. */
-export function threadedWriter(): WalWriterFactory {
-  return (config) => new ThreadedWalWriter(config);
+export function threadedWriter(failpoints: SharedArrayBuffer | null = null): WalWriterFactory {
+  return (config) => new ThreadedWalWriter(config, failpoints);
 }

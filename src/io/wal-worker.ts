@@ -3,13 +3,16 @@
 
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
+import { armFailpoints } from '../base/failpoint.ts';
 import { FatalError } from '../base/fatal.ts';
 import { walRequestsMax } from '../limits.ts';
+import { processFailpointControl } from './failpoint-http.ts';
 import { nodeDisk } from './file.ts';
 import { Control, RequestKind, Slot, type WalPayload, type WalWorkerData, type WalWorkerError } from './wal-thread.ts';
 import { WalFile, type WalRotation, walFatal } from './wal-writer.ts';
 
-const { control, requests, timings, payloads, errors, path, fsync }: WalWorkerData = workerData;
+const { control, requests, timings, payloads, errors, path, fsync, failpoints }: WalWorkerData = workerData;
+if (failpoints !== null) armFailpoints(processFailpointControl, failpoints);
 const buffers: Buffer[] = [Buffer.alloc(0), Buffer.alloc(0)];
 const generations = [0, 0];
 

@@ -6,6 +6,7 @@
 // free: at most one write may be in flight. That rule is also what lets the reader tell a torn tail from damage.
 
 import { assert } from '../base/assert.ts';
+import { failpoint } from '../base/failpoint.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import { walBufferBytes, walBufferBytesKeep, walRecordBytesMax } from '../limits.ts';
 import { type Disk, errorCode, writeFully } from './file.ts';
@@ -112,6 +113,7 @@ export class WalFile {
       const started = performance.now();
       writeFully(this.#disk, this.#fd, buffer, 0, length, position);
       const written = performance.now();
+      failpoint('walBeforeSync');
       if (this.#fsync) this.#disk.fdatasync(this.#fd);
       this.fsyncSeconds = (performance.now() - written) / 1000;
       this.writeSeconds = (written - started) / 1000;

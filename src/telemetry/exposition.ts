@@ -105,6 +105,11 @@ export class CellFamily extends Family {
     this.#children.clear();
   }
 
+  /** Sets every cell to 0; for gauges whose series stay when what they name has gone. */
+  zero(): void {
+    for (const { cell } of this.#children.values()) cell.value = 0;
+  }
+
   override write(lines: string[]): void {
     for (const text of [...this.#children.keys()].sort())
       lines.push(`${this.name}{${text}} ${goFloat(this.#children.get(text)!.cell.value)}`);

@@ -1,0 +1,128 @@
+// A stream that we send to another member: the answer to its GET, which does not end. What is appended to `output` in a turn goes
+// out by flush() as one chunk in one socket write, head and all: the head's bytes are kept free before the payload.
+//
+//   bytes  | of the buffer
+//   0..9   | the chunk's size in hexadecimal and CR LF, right-aligned
+//   10..n  | the payload
+//   n..n+1 | CR LF
+//
+// Why not response.write(): it makes three writes of one and corks them; and nobody could see how much the kernel has not taken.
+
+import type { Socket } from 'node:net';
+import { ByteWriter } from '../base/byte-writer.ts';
+import {
+  peerOutputBytesInitial,
+  peerOutputBytesKept,
+  peerUnsentBytesMax,
+  peerUnsentWritesMax,
+} from '../cluster-limits.ts';
+
+const headBytes = 10;
+/** How long the other end has to take the last words before the connection is cut. */
+const closeGraceMs = 1000;
+
+export class OutgoingStream {
+  /** The payload of the next chunk; who fills it appends only. */
+  readonly output: ByteWriter;
+  /** The other end closed it, or it broke. Not called after close(). */
+  onClosed: ((error: Error | null) => void) | null = null;
+  readonly #socket: Socket;
+  readonly #written: () => void;
+  #error: Error | null = null;
+  #pendingWrites = 0;
+  #ticksWithoutProgress = 0;
+  #isClosed = false;
+
+  /** `head`: the answer's status line and headers, with the empty line. */
+  constructor(socket: Socket, head: string) {
+    this.#socket = socket;
+    this.output = new ByteWriter(peerOutputBytesInitial);
+    this.output.reserve(headBytes);
+    this.output.length = headBytes;
+    this.#written = (): void => {
+      this.#pendingWrites--;
+      this.#ticksWithoutProgress = 0;
+    };
+    socket.setNoDelay(true);
+    socket.on('error', (error) => {
+      this.#error ??= error;
+    });
+    socket.once('close', () => this.#ended());
+    // A reader sends nothing behind its request: this is its end.
+    socket.once('end', () => this.#ended());
+    socket.write(head, 'latin1');
+  }
+
+  /** Appended and not flushed yet. */
+  get unflushedBytes(): number {
+    return this.output.length - headBytes;
+  }
+
+  /** As much waits as may: the other end is too slow. Hot. */
+  get isFull(): boolean {
+    return this.pendingBytes > peerUnsentBytesMax || this.#pendingWrites > peerUnsentWritesMax;
+  }
+
+  /** What waits here and in the socket. */
+  get pendingBytes(): number {
+    return this.unflushedBytes + this.#socket.writableLength;
+  }
+
+  /** Hot: once a turn. */
+  flush(): void {
+    const { output } = this;
+    const bytes = output.length - headBytes;
+    if (bytes === 0) return;
+    if (this.#isClosed || !this.#socket.writable) {
+      output.length = headBytes;
+      return;
+    }
+    const size = bytes.toString(16);
+    const start = headBytes - 2 - size.length;
+    output.bytes.write(size, start, 'latin1');
+    output.bytes[headBytes - 2] = 13;
+    output.bytes[headBytes - 1] = 10;
+    output.byte(13);
+    output.byte(10);
+    this.#pendingWrites++;
+    const chunk = output.bytes.subarray(start, output.length);
+    if (this.#socket.writableLength > 0) {
+      // It will wait, too: in memory of its size, so that pendingBytes is what it costs.
+      this.#socket.write(Buffer.from(chunk), this.#written);
+      output.release(peerOutputBytesKept);
+    } else {
+      this.#socket.write(chunk, this.#written);
+      // libuv tries to write at once. What it could not keeps the buffer, so the next chunk gets another.
+      if (this.#socket.writableLength > 0) output.bytes = Buffer.allocUnsafeSlow(peerOutputBytesInitial);
+      else output.release(peerOutputBytesKept);
+    }
+    output.length = headBytes;
+  }
+
+  /** To be called at every tick of the transport: for how many of them bytes wait and the other end has taken none. */
+  tick(): number {
+    this.#ticksWithoutProgress = this.#socket.writableLength === 0 ? 0 : this.#ticksWithoutProgress + 1;
+    return this.#ticksWithoutProgress;
+  }
+
+  /** Ends the answer in order. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.onClosed = null;
+    if (this.#socket.writableLength > 0) {
+      this.#socket.destroy();
+      return;
+    }
+    this.#socket.end('0\r\n\r\n', 'latin1');
+    setTimeout(() => this.#socket.destroy(), closeGraceMs).unref();
+  }
+
+  #ended(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#socket.destroy();
+    this.onClosed?.(this.#error);
+    this.onClosed = null;
+  }
+}
