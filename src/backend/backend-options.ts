@@ -57,6 +57,26 @@ export interface BackendParts {
   readonly port: FlusherPort;
   /** Moves the core's view to another file; null: not possible. */
   readonly reopen: ((path: string) => void) | null;
+  /** Not there: these tables cannot be replaced. */
+  readonly installer?: Installer;
+}
+
+/** A leader's snapshot: a bbolt file, whole and durable. */
+export interface SnapshotFile {
+  readonly path: string;
+  /** Of the last entry whose effect it holds. */
+  readonly index: number;
+  readonly term: number;
+}
+
+/** Puts the database of a snapshot in the place of the present one. */
+export interface Installer {
+  /** Makes a database of it beside the present one, which goes on meanwhile. `done` once, in a later turn. */
+  convert(snapshot: SnapshotFile, done: (error: FatalError | null) => void): void;
+  /** The present database is closed, on all sides: durably renames the new one over it and opens it. Throws FatalError. */
+  replace(): BackendParts;
+  /** The process ends: `done` is not called any more. */
+  cancel(): void;
 }
 
 export interface BackendSizes {

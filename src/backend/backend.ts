@@ -2,7 +2,8 @@
 // maintenance. It applies to memory at once (row-log.ts, index-*.ts, bucket-overlay.ts); a flusher moves that into LMDB and
 // says so; only then does memory let go of it. Not the multi-version store (src/mvcc) and not the log that makes writes
 // durable (src/wal): what is acknowledged lies there until `durableIndex` has passed it. When it goes to the flusher is decided
-// in write-back.ts; compactions, hashes and defragmentations are asked for in maintenance.ts.
+// in write-back.ts; compactions, hashes and defragmentations are asked for in maintenance.ts; how the database of a leader's
+// snapshot is made is install.ts.
 //
 //   apply ──▶ row log ─────▶ flusher ─▶ key, garbage, buckets, meta   every --backend-batch-interval, -limit or 8 MB
 //         └─▶ index delta ─▶ flusher ─▶ live, dead, hist, ...         every 100,000 changes, or when idle, or to compact
@@ -13,20 +14,10 @@
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { assertSound, FatalError } from '../base/fatal.ts';
-import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
-import type { EntryVisitor, ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
+import { removeLmdb } from '../io/lmdb.ts';
+import type { ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
 import { indexLimits } from '../limits.ts';
-import { KeyValueView } from '../proto/mvccpb.ts';
-import {
-  type BucketName,
-  encodeRevisionKey,
-  MetaKey,
-  REVISION_KEY_BYTES,
-  revisionMain,
-  revisionSub,
-  TOMBSTONE_KEY_BYTES,
-  writeRevisionKey,
-} from '../snapshot/schema.ts';
+import { type BucketName, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
 import {
   type BackendObserver,
   type BackendOptions,
@@ -34,149 +25,167 @@ import {
   type BackendSizes,
   type CompactionHash,
   effectiveLimits,
+  type Installer,
+  type SnapshotFile,
   silentObserver,
 } from './backend-options.ts';
 import { DatabaseSizes } from './database-sizes.ts';
 import { defragPath } from './defrag.ts';
-import { readEngineState, TABLE_NAMES } from './engine-state.ts';
+import { readEngineState } from './engine-state.ts';
 import type { FlushDone } from './flush-waiters.ts';
-import { type FlusherPort, FlusherThread } from './flusher-port.ts';
+import type { FlusherPort } from './flusher-port.ts';
 import { KeyIndex } from './index.ts';
-import { Maintenance } from './maintenance.ts';
+import { installPath, LmdbInstaller, openDatabase } from './install.ts';
+import { type HashDone, Maintenance } from './maintenance.ts';
 import type { FromFlusher } from './messages.ts';
-import { recoverIndex, recoverNumbers } from './recovery.ts';
+import { type Recovered, recoverIndex, recoverNumbers } from './recovery.ts';
 import { RowAhead } from './row-ahead.ts';
 import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
+import { RowReads } from './row-reads.ts';
 import { SmallBuckets } from './small-buckets.ts';
-import { SnapshotReader, type SnapshotSink } from './snapshot-source.ts';
+import { SnapshotReader, type SnapshotSink, type SnapshotTrailer, snapshotTrailer } from './snapshot-source.ts';
 import { WriteBack } from './write-back.ts';
 
 export type { BackendObserver, BackendOptions, CompactionHash } from './backend-options.ts';
 
 export class Backend {
-  readonly index: KeyIndex;
+  // Of the database that is open: all of it is new after install().
+  index!: KeyIndex;
+  private reader!: ReadEnvironment;
+  private port!: FlusherPort;
+  private reopen!: ((path: string) => void) | null;
+  private rows!: RowLog;
+  private buckets!: SmallBuckets;
+  private rowReads!: RowReads;
+  private stateTable!: ReadTable;
+  private writeBack!: WriteBack;
+  private maintenance!: Maintenance;
+  private databaseSizes!: DatabaseSizes;
+  private index_ = 0;
+  private term_ = 0;
+  private revision_ = 0;
+  private compact_ = 0;
+
   /** Consistent index of the last synced commit: the WAL may be released up to it. */
-  durableIndex: number;
+  durableIndex = 0;
   onDurable: ((index: number) => void) | null = null;
   /** Told of every compaction's hash, those resumed at the start too. */
   onCompactionHash: ((hash: CompactionHash) => void) | null = null;
   /** Rows that compactions have deleted since the start. */
   compactedRows = 0;
   /** Rows that the index tables lacked at the start. */
-  readonly recoveredRows: number;
+  recoveredRows = 0;
   private readonly options: BackendOptions;
   private readonly observer: BackendObserver;
-  private readonly reader: ReadEnvironment;
-  private readonly port: FlusherPort;
-  private readonly reopen: ((path: string) => void) | null;
-  private readonly rows: RowLog;
-  private readonly buckets: SmallBuckets;
-  private readonly keyTable: ReadTable;
-  private readonly rowAhead: RowAhead;
-  private readonly stateTable: ReadTable;
-  private readonly rowKey = Buffer.alloc(18);
-  private readonly rowView: KeyValueView = new KeyValueView();
-  private readonly rowKey17: Buffer;
-  private index_ = 0;
-  private term_ = 0;
-  private revision_ = 0;
-  private compact_ = 0;
-  private readonly writeBack: WriteBack;
-  private readonly maintenance: Maintenance;
-  private readonly databaseSizes: DatabaseSizes;
+  private readonly installer: Installer | null;
   private failure: FatalError | null = null;
   private closing: (() => void) | null = null;
   private closeSent = false;
   private closeAfterMerges = 0;
+  /** The flusher closes the database, which another one will replace: who waits for that. */
+  private replacing: (() => void) | null = null;
 
   /** Opens or creates the database, in LMDB with a flusher thread. Blocks while it recovers. Throws FatalError. */
   static open(options: BackendOptions): Backend {
-    const noSync = options.noSync === true;
-    // A defragmentation that a crash ended before its rename.
+    // Of a defragmentation, or of an installation, that a crash ended before its rename.
     removeLmdb(defragPath(options.path));
-    const environment = new LmdbEnvironment({ path: options.path, noSync, mapped: true });
+    removeLmdb(installPath(options.path));
+    const parts = openDatabase(options);
     try {
-      // Before anything is written to it: it may be another version's.
-      readEngineState(environment.table('keelson'), `the database ${options.path}`);
-      // All tables exist before the second thread looks: creating one is a commit.
-      for (const name of TABLE_NAMES) environment.table(name);
+      return new Backend(options, { ...parts, installer: new LmdbInstaller(options) });
     } catch (error) {
-      environment.close();
-      throw error;
-    }
-    const limits = effectiveLimits(options);
-    const failpoints = options.failpoints ?? null;
-    const port = new FlusherThread({ path: options.path, noSync, failpoints, limits });
-    try {
-      return new Backend(options, { reader: environment, port, reopen: (path) => environment.reopen(path) });
-    } catch (error) {
-      port.post({ kind: 'close' });
-      environment.close();
+      parts.port.post({ kind: 'close' });
+      parts.reader.close();
       throw error;
     }
   }
 
   constructor(options: BackendOptions, parts: BackendParts) {
     this.options = options;
-    const limits = effectiveLimits(options);
     this.observer = options.observer ?? silentObserver;
+    this.installer = parts.installer ?? null;
+    this.take(parts, null);
+  }
+
+  /** Everything about the database that is open now; `before`: of the one that it has replaced. */
+  private take(parts: BackendParts, before: Maintenance | null): void {
+    const { options } = this;
+    const limits = effectiveLimits(options);
     this.reader = parts.reader;
     this.port = parts.port;
     this.reopen = parts.reopen;
-    this.rowKey17 = this.rowKey.subarray(0, 17);
     this.reader.refresh();
-    this.keyTable = this.reader.table('key');
     this.stateTable = this.reader.table('keelson');
-    this.rowAhead = new RowAhead(this.keyTable);
+    const keyTable = this.reader.table('key');
+    const rowAhead = new RowAhead(keyTable);
     this.index = new KeyIndex(this.reader, {
-      rowAhead: this.rowAhead,
+      rowAhead,
       hashSeed: options.hashSeed ?? 0,
       limits: options.indexLimits ?? indexLimits,
     });
+    const { port } = parts;
     this.rows = new RowLog(
       {
-        slabAdded: (id, memory) => this.port.post({ kind: 'slab', id, memory }),
-        slabDropped: (id) => this.port.post({ kind: 'dropSlab', id }),
+        slabAdded: (id, memory) => port.post({ kind: 'slab', id, memory }),
+        slabDropped: (id) => port.post({ kind: 'dropSlab', id }),
       },
       limits.slabBytes,
     );
+    this.rowReads = new RowReads(this.rows, keyTable, rowAhead);
     this.buckets = new SmallBuckets(this.reader, this.rows);
     const recovered = recoverNumbers(this.reader);
+    this.takeNumbers(recovered);
+    this.databaseSizes = new DatabaseSizes(this.reader.sizes());
+    this.recoveredRows = recoverIndex(this.reader, this.index, recovered.indexedRevision);
+    this.takeFlusher(before);
+    if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
+      this.maintenance.compact(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
+    }
+    // When all is there: of a start that is refused nothing more is heard.
+    port.listen(
+      (message) => this.receive(message),
+      (error) => this.fail(error),
+    );
+    this.writeBack.wakeTimer();
+  }
+
+  private takeNumbers(recovered: Recovered): void {
     this.index_ = recovered.consistentIndex;
     this.term_ = recovered.consistentTerm;
     this.revision_ = recovered.currentRevision;
     this.compact_ = Math.max(recovered.scheduledCompactRevision, recovered.finishedCompactRevision);
     this.durableIndex = recovered.consistentIndex;
-    this.databaseSizes = new DatabaseSizes(this.reader.sizes());
-    this.recoveredRows = recoverIndex(this.reader, this.index, recovered.indexedRevision);
+  }
+
+  private takeFlusher(before: Maintenance | null): void {
+    const { options, rows, index, port } = this;
     this.writeBack = new WriteBack({
-      rows: this.rows,
-      index: this.index,
-      limits,
+      rows,
+      index,
+      limits: effectiveLimits(options),
       clock: options.clock,
       batchIntervalMs: options.batchIntervalMs ?? 100,
-      port: this.port,
+      port,
       revision: () => this.revision_,
     });
-    this.maintenance = new Maintenance({
-      rows: this.rows,
-      index: this.index,
-      writeBack: this.writeBack,
-      sizes: this.databaseSizes,
-      observer: this.observer,
-      port: this.port,
-      allRows: this,
-      compactionHash: (hash) => this.onCompactionHash?.(hash),
-    });
-    if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
-      this.maintenance.compact(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
-    }
-    // When all is there: of a start that is refused nothing more is heard.
-    this.port.listen(
-      (message) => this.receive(message),
-      (error) => this.fail(error),
+    this.maintenance = new Maintenance(
+      {
+        rows,
+        index,
+        writeBack: this.writeBack,
+        sizes: this.databaseSizes,
+        observer: this.observer,
+        port,
+        allRows: this,
+        compactionHash: (hash) => this.onCompactionHash?.(hash),
+      },
+      before,
     );
-    this.writeBack.wakeTimer();
+  }
+
+  /** Another database takes the place of this one: until then nothing is applied. */
+  get isReplacing(): boolean {
+    return this.replacing !== null;
   }
 
   get consistentIndex(): number {
@@ -256,6 +265,7 @@ export class Backend {
   /** Ends an apply: what it changed becomes visible in the tables together with its index, or not at all. */
   endApply(index: number, term: number): void {
     assert(index >= this.index_, 'backend: the consistent index does not fall');
+    assert(this.replacing === null, 'backend: an apply into a database that is being replaced');
     failpoint('beforeWritebackBuf');
     this.rows.endApply(index, term);
     this.index_ = index;
@@ -269,38 +279,12 @@ export class Backend {
   /** The KeyValue of a revision; `ordinal` as the index has it. From memory it is valid until the turn ends, from a table
    * until the next read. False: there is no such row. Hot. */
   readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean {
-    if (ordinal >= 0 && this.rows.read(main, sub, ordinal, out)) return true;
-    if (!this.rowAhead.take(main, sub, out)) {
-      writeRevisionKey(this.rowKey, 0, main, sub, false);
-      if (!this.keyTable.find(this.rowKey17, out)) return this.rows.find(main, sub, out);
-    }
-    // It goes to clients as it is: a damaged one shall not.
-    const { rowView } = this;
-    const isRow = rowView.parse(out.buffer, out.start, out.end) && rowView.modRevision === main;
-    assertSound(isRow, `row ${main} is not its KeyValue`);
-    return true;
+    return this.rowReads.read(main, sub, ordinal, out);
   }
 
   /** All rows with fromMain <= main <= toMain in revision order. Those from tables are valid only inside of `visit`. */
   scanRows(fromMain: number, toMain: number, visit: RowVisitor): void {
-    // What is in memory may be in the tables too. A revision is of one apply, so it is in memory whole or not at all.
-    const memoryMain = this.rows.firstMain();
-    const tableMain = Math.min(toMain, memoryMain - 1, this.revision_);
-    if (fromMain <= tableMain && !this.scanTable(fromMain, tableMain, visit)) return;
-    if (toMain >= memoryMain) this.rows.scan(Math.max(fromMain, memoryMain), toMain, visit);
-  }
-
-  /** False when `visit` stopped. */
-  private scanTable(fromMain: number, toMain: number, visit: RowVisitor): boolean {
-    let goOn = true;
-    const visitEntry: EntryVisitor = (key, keyStart, keyEnd, value, start, end) => {
-      assertSound(keyEnd - keyStart >= REVISION_KEY_BYTES, 'a row without a revision');
-      const isTombstone = keyEnd - keyStart === TOMBSTONE_KEY_BYTES;
-      goOn = visit(revisionMain(key, keyStart), revisionSub(key, keyStart), isTombstone, value, start, end);
-      return goOn;
-    };
-    this.keyTable.walk(encodeRevisionKey(fromMain, 0), encodeRevisionKey(toMain + 1, 0), visitEntry);
-    return goOn;
+    this.rowReads.scan(fromMain, Math.min(toMain, this.revision_), visit);
   }
 
   /** A read as of `revision` goes on over several turns: until unpin() no compaction deletes what it needs. */
@@ -355,7 +339,8 @@ export class Backend {
         this.fail(new FatalError(message.exitCode, message.message));
         return;
       case 'closed':
-        this.endClose();
+        if (this.replacing !== null && this.closing === null) this.replace();
+        else this.endClose();
         return;
     }
   }
@@ -410,12 +395,12 @@ export class Backend {
   }
 
   /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
-  hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
+  hashKv(revision: number, compactRevision: number, done: HashDone): void {
     this.maintenance.hashKv(revision, compactRevision, done);
   }
 
   /** The hash over etcd's buckets but what differs between members. */
-  hash(done: (hash: number) => void): void {
+  hash(done: HashDone): void {
     this.maintenance.hash(done);
   }
 
@@ -431,13 +416,65 @@ export class Backend {
 
   /** A bbolt file of etcd's buckets at one commit that includes everything applied before the call, from a thread of its
    * own. */
-  snapshot(sink: SnapshotSink): SnapshotReader {
-    const reader = new SnapshotReader(sink);
+  snapshot(sink: SnapshotSink, trailer: SnapshotTrailer = snapshotTrailer.hash): SnapshotReader {
+    const reader = new SnapshotReader(sink, trailer);
     this.flush((error) => {
       if (error !== null) reader.fail(error);
       else reader.start(this.options.path);
     });
     return reader;
+  }
+
+  // --- replacing ---
+
+  /**
+   * The database of a leader's snapshot takes the place of this one. Until shortly before `done` everything goes on; then nothing may
+   * be applied. What was not flushed is dropped: it is in the snapshot. Jobs that have not ended fail, reads that are pinned go on
+   * in the new database. `done` is not called when the process has to end.
+   */
+  install(snapshot: SnapshotFile, done: () => void): void {
+    const { installer } = this;
+    assert(installer !== null, 'backend: these tables cannot be replaced');
+    assert(snapshot.index > this.index_, 'backend: a snapshot that is older than the database');
+    installer.convert(snapshot, (error) => {
+      if (error !== null) this.fail(error);
+      if (this.failure !== null || this.closing !== null) return;
+      this.replacing = done;
+      this.writeBack.stop();
+      this.maintenance.end();
+      this.port.post({ kind: 'close' });
+    });
+  }
+
+  /** Both sides have let go of the old database. */
+  private replace(): void {
+    const done = this.replacing!;
+    const before = this.maintenance;
+    const answerWaiters = this.writeBack.takeWaiters();
+    this.reader.close();
+    try {
+      this.take(this.installer!.replace(), before);
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      this.fail(error);
+      return;
+    }
+    this.replacing = null;
+    this.onDurable?.(this.durableIndex);
+    // All that they wait for is in the new database, durably.
+    answerWaiters();
+    done();
+  }
+
+  /** Has everything that is applied written and merged, as soon as the flusher can. */
+  settle(): void {
+    this.writeBack.post();
+    this.writeBack.wantMerged();
+  }
+
+  /** Nothing waits to be written or merged. */
+  get isSettled(): boolean {
+    return this.backlog() === 0 && this.index.activeEntries === 0 && !this.index.hasFrozen;
   }
 
   /** For tests and simulation. */
@@ -454,7 +491,8 @@ export class Backend {
   /** Flushes everything, then lets go of the files. Jobs that have not ended are dropped: compactions resume at the next
    * start, hashes are never answered. */
   close(done: () => void): void {
-    if (this.beginClose(done)) return;
+    // While it is replaced the flusher is closing already: what is not there then, the next start finds in the log.
+    if (this.beginClose(done) || this.replacing !== null) return;
     this.closeAfterMerges = this.writeBack.postLast();
     this.continueClose();
   }
@@ -469,10 +507,14 @@ export class Backend {
   private beginClose(done: () => void): boolean {
     assert(this.closing === null, 'backend closed twice');
     this.closing = done;
+    this.installer?.cancel();
     this.writeBack.stop();
     this.maintenance.gate.close();
-    if (this.failure !== null) this.endClose();
-    return this.failure !== null;
+    if (this.failure === null) return false;
+    // Of a failure that was not its own it knows nothing.
+    this.port.post({ kind: 'close' });
+    this.endClose();
+    return true;
   }
 
   private endClose(): void {

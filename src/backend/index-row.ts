@@ -9,7 +9,8 @@ export function corrupt(what: string): FatalError {
   return new FatalError(ExitCode.backendCorrupt, `the database is damaged: ${what}; restore it from a snapshot`);
 }
 
-function isOfRevision({ modRevision, createRevision }: KeyValueView, main: number): boolean {
+/** Whether a put's value says the same of its revision as its key. */
+export function isOfRevision({ modRevision, createRevision }: KeyValueView, main: number): boolean {
   return modRevision === main && createRevision > 0 && createRevision <= main;
 }
 

@@ -35,7 +35,13 @@ export class JobGate {
     while (this.held.length > 0 && !this.isNeeded(this.held[0]!)) this.post(this.held.shift()!);
   }
 
-  /** The process ends: what waits is not done any more. */
+  /** Another database takes the place of the one that `other` guarded: its reads go on in it. */
+  adoptPins(other: JobGate): void {
+    assert(this.held.length === 0, 'backend: jobs before the reads that they may have to wait for');
+    for (const [revision, reads] of other.pins) this.pins.set(revision, reads);
+  }
+
+  /** The process ends, or the database is replaced: what waits is not done any more. */
   close(): void {
     this.held = [];
   }

@@ -26,19 +26,31 @@ export interface MaintenanceParts {
   compactionHash(hash: CompactionHash): void;
 }
 
+/** Error: the database was replaced before it was done. */
+export type HashDone = (hash: number, error: Error | null) => void;
+
+const replaced = 'keelson: the database was replaced by a snapshot of the leader; ask again';
+
 export class Maintenance {
   defragsRunning = 0;
   private compactionsPending = 0;
   private readonly parts: MaintenanceParts;
   private readonly jobs: Jobs;
 
-  constructor(parts: MaintenanceParts) {
+  /** `before`: of the database that this one has replaced. */
+  constructor(parts: MaintenanceParts, before: Maintenance | null = null) {
     this.parts = parts;
     this.jobs = new Jobs((job) => parts.port.post({ kind: 'job', job }));
+    if (before !== null) this.gate.adoptPins(before.gate);
   }
 
   get gate(): JobGate {
     return this.jobs.gate;
+  }
+
+  /** The database is about to be replaced: its jobs end with an error, compactions as if there were no hash. */
+  end(): void {
+    this.jobs.refuse(replaced);
   }
 
   done(message: FromFlusher & { kind: 'jobDone' }): void {
@@ -57,9 +69,9 @@ export class Maintenance {
     // The flusher deletes no row that only the delta knows: a restart rebuilds the delta from the rows.
     const merges = writeBack.wantMerged();
     const job = { kind: 'compact', revision, previous: compactRevision, hashes, keepsNothing } as const;
-    this.jobs.send(job, this.parts.rows.position, merges, (hash, durationMs) => {
+    this.jobs.send(job, this.parts.rows.position, merges, (hash, durationMs, error) => {
       this.compactionsPending--;
-      if (hash !== JobHash.absorbed) observer.compaction(durationMs, revision);
+      if (hash !== JobHash.absorbed && error === '') observer.compaction(durationMs, revision);
       if (hash < 0) {
         done(null);
         return;
@@ -70,23 +82,23 @@ export class Maintenance {
     });
   }
 
-  hashKv(revision: number, compactRevision: number, done: (hash: number) => void): void {
+  hashKv(revision: number, compactRevision: number, done: HashDone): void {
     const { writeBack, rows, observer, index, allRows } = this.parts;
     const keepsNothing = !keepsKeyAt(index, allRows, revision);
     writeBack.post();
     const job = { kind: 'hashKv', revision, compactRevision, keepsNothing } as const;
-    this.jobs.send(job, rows.position, 0, (hash, durationMs) => {
+    this.jobs.send(job, rows.position, 0, (hash, durationMs, error) => {
       observer.hashKv(durationMs);
-      done(hash);
+      done(hash, errorOf(error));
     });
   }
 
-  hash(done: (hash: number) => void): void {
+  hash(done: HashDone): void {
     const { writeBack, rows, observer } = this.parts;
     writeBack.post();
-    this.jobs.send({ kind: 'hash' }, rows.position, 0, (hash, durationMs) => {
+    this.jobs.send({ kind: 'hash' }, rows.position, 0, (hash, durationMs, error) => {
       observer.hash(durationMs);
-      done(hash);
+      done(hash, errorOf(error));
     });
   }
 
@@ -99,7 +111,11 @@ export class Maintenance {
       this.defragsRunning--;
       sizes.defragEnded();
       observer.defrag(durationMs);
-      done(error === '' ? null : new Error(error));
+      done(errorOf(error));
     });
   }
+}
+
+function errorOf(message: string): Error | null {
+  return message === '' ? null : new Error(message);
 }

@@ -4,9 +4,18 @@
 import { ThreadHost } from '../io/flusher-thread.ts';
 import { LmdbEnvironment, type PinnedView } from '../io/lmdb.ts';
 import type { ReadTable } from '../io/table.ts';
-import { type BucketSource, planBoltSteps, snapshotWithHash } from '../snapshot/bolt-writer.ts';
-import { BUCKET_NAMES } from '../snapshot/schema.ts';
-import type { FromSnapshot, SnapshotWorkerData, ToSnapshot } from './snapshot-source.ts';
+import { type BucketSource, planBoltSteps, snapshotWithHash, writeBolt } from '../snapshot/bolt-writer.ts';
+import { BUCKET_NAMES, type BucketName, MetaKey } from '../snapshot/schema.ts';
+import { recoverNumbers } from './recovery.ts';
+import {
+  type BucketEntry,
+  type FromSnapshot,
+  type SnapshotState,
+  type SnapshotTrailer,
+  type SnapshotWorkerData,
+  snapshotTrailer,
+  type ToSnapshot,
+} from './snapshot-source.ts';
 
 /** Entries are read ahead in such pages: the writer pulls them one by one, a scan of a table cannot wait. */
 const PAGE_ENTRIES = 256;
@@ -65,15 +74,17 @@ class SnapshotWorker {
   private readonly host = new ThreadHost<ToSnapshot, FromSnapshot>();
   private readonly environment: LmdbEnvironment;
   private readonly view: PinnedView;
+  private readonly trailer: SnapshotTrailer;
   private readonly chunks: Generator<Buffer, void, undefined>;
   private wanted = 0;
   private scheduled = false;
   private ended = false;
 
   constructor() {
-    const data = this.host.data as SnapshotWorkerData;
-    this.environment = new LmdbEnvironment({ path: data.path, trusted: true, mapped: true });
-    for (const name of BUCKET_NAMES) this.environment.table(name);
+    const { path, trailer } = this.host.data as SnapshotWorkerData;
+    this.trailer = trailer;
+    this.environment = new LmdbEnvironment({ path, trusted: true, mapped: true });
+    for (const name of [...BUCKET_NAMES, 'keelson']) this.environment.table(name);
     this.view = this.environment.pin();
     const sources = BUCKET_NAMES.map((name) => new TableSource(name, this.view.table(name)));
     this.chunks = this.run(sources);
@@ -90,12 +101,34 @@ class SnapshotWorker {
     for (;;) {
       const step = steps.next();
       if (step.done) {
-        this.host.post({ kind: 'plan', fileBytes: step.value.fileBytes });
-        yield* snapshotWithHash(sources, step.value);
+        const plan = step.value;
+        this.host.post({ kind: 'plan', fileBytes: plan.fileBytes, state: this.state() });
+        yield* this.trailer === snapshotTrailer.hash ? snapshotWithHash(sources, plan) : writeBolt(sources, plan);
         return;
       }
       yield EMPTY;
     }
+  }
+
+  private state(): SnapshotState {
+    const { view } = this;
+    const { consistentIndex, consistentTerm } = recoverNumbers(view);
+    const confState = view.table('meta').get(MetaKey.confState);
+    const entries = (bucket: BucketName): BucketEntry[] => {
+      const found: BucketEntry[] = [];
+      view
+        .table(bucket)
+        .scan(undefined, undefined, (key, value) => found.push([Buffer.from(key), Buffer.from(value)]) > 0);
+      return found;
+    };
+    return {
+      consistentIndex,
+      term: consistentTerm,
+      confState: confState === undefined ? EMPTY : Buffer.from(confState),
+      members: entries('members'),
+      membersRemoved: entries('members_removed'),
+      cluster: entries('cluster'),
+    };
   }
 
   private wake(): void {

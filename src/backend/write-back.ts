@@ -207,6 +207,15 @@ export class WriteBack {
     this.stopped = true;
   }
 
+  /** Those who wait for a flush or for room, for whoever answers them now: here nothing happens any more. */
+  takeWaiters(): () => void {
+    const room = this.roomWaiters.splice(0);
+    return () => {
+      this.flushWaiters.flushed(Infinity);
+      for (const done of room) done();
+    };
+  }
+
   /** Posts what is left. Returns how many merges to wait for, counted from the start. */
   postLast(): number {
     this.post();

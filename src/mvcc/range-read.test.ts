@@ -1,6 +1,6 @@
 // Goal: a range that is read in slices, over turns in which everything changes, answers what one at once would have answered, at the
 // revision at which it began; a page's count is right however it was found. Method: random histories; reads and listings under way at
-// once, each a slice or a page at a time, with puts, deletes, compactions, flushes and restarts in between, against whole copies of
+// once, each a slice or a page at a time, with puts, deletes, compactions, flushes, replaced states and restarts in between, against whole copies of
 // each revision's state (store-fixture.ts). Then the parts alone: the sorter, what is remembered of pages, deletes of many keys.
 
 import assert from 'node:assert/strict';
@@ -58,9 +58,11 @@ class Running {
   private readonly out = new ByteWriter(16);
   private readonly parts: Buffer[] = [];
   private readonly revision: number;
+  private readonly checked: CheckedStore;
 
   constructor(checked: CheckedStore, options: RangeOptions, slice: ReadSlice) {
     this.options = options;
+    this.checked = checked;
     this.expected = checked.expected(options);
     const request = requestOf(options);
     const read = checked.store.rangeSliced(request, this.out, slice);
@@ -87,6 +89,12 @@ class Running {
     if (this.read !== null) {
       const done = this.read.step(this.out);
       this.keep();
+      const isLost = this.checked.store.lostRevision(this.read.revision) !== null;
+      assert.equal(this.read.error !== null, isLost, 'it ends with an error when its revision is gone');
+      if (isLost) {
+        assert.equal(done, true);
+        return true;
+      }
       if (!done) return false;
     }
     const { error, revision } = this;
@@ -110,6 +118,8 @@ function change(checked: CheckedStore, random: Random): void {
   }
   checked.commit();
   if (random.below(10) === 0) checked.compact(checked.revision - random.below(4));
+  // A leader's snapshot: the same history, and what is compacted in it is gone even for those that have pinned it.
+  if (random.below(40) === 0) checked.store.restore(checked.revision, checked.store.compactRevision);
   if (random.below(6) === 0) checked.storage.flush();
   // As after a restart, or when the engine's record of creates and deletes has overflowed.
   if (random.below(8) === 0) checked.storage.index.countFloor = checked.revision - random.below(3);

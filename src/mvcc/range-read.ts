@@ -10,6 +10,7 @@
 import type { ByteWriter } from '../base/byte-writer.ts';
 import type { ReadSlice } from '../limits.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
 import { hasRevisionFilters, isDefaultOrdering, isPlainRange } from './kv-range.ts';
 import type { RangeCount } from './range-count.ts';
 import type { SliceEnd } from './range-slices.ts';
@@ -42,6 +43,8 @@ export class RangeRead {
   private readonly collectMax: number;
   private counter: RangeCount | null = null;
   private pinned: boolean;
+  /** Why it ended before its answer was complete. */
+  error: EtcdError | null = null;
 
   /** `out` holds what the first slice has answered. */
   constructor(
@@ -89,10 +92,12 @@ export class RangeRead {
 
   /**
    * Goes on for one slice: appends RangeResponse's fields from kvs (2) on to `out`. True: that was the last one, or `out` is full
-   * and the rest is of no use.
+   * and the rest is of no use, or there is an error.
    */
   step(out: ByteWriter): boolean {
     const { slice } = this;
+    this.error = this.store.lostRevision(this.revision);
+    if (this.error !== null) this.close();
     switch (this.phase) {
       case 'keys':
         this.stepKeys(out);

@@ -36,6 +36,13 @@ export interface StoreCounters {
 
 const EMPTY = Buffer.alloc(0);
 
+/** Asked again, it is answered as of now, or that its revision is compacted. */
+const stateReplaced: EtcdError = {
+  code: 14,
+  message:
+    'keelson: the state was replaced by a snapshot of the leader, which has no such revision any more; ask again',
+};
+
 export class Store {
   currentRevision: number;
   /** -1 before any compaction, as in etcd. */
@@ -48,7 +55,7 @@ export class Store {
   /** Changes of the running (or last) transaction, by sub revision: row ordinals; negative - 1 - ordinal for a tombstone. */
   readonly changes: number[] = [];
   /** Keys to be deleted: see openLiveKeys(). */
-  readonly liveKeys: LiveKeys;
+  liveKeys: LiveKeys;
 
   private readonly storage: Storage;
   private readonly leases: LeaseBinder;
@@ -57,8 +64,11 @@ export class Store {
   private readonly state: KeyState = newKeyState();
   private readonly row: RowRef = { buffer: EMPTY, start: 0, end: 0 };
   /** For RangeRead, too; at seenAt() of its revision. */
-  readonly slices: RangeSlices;
-  readonly counts: RangeCounts;
+  slices: RangeSlices;
+  counts: RangeCounts;
+  private readonly pageLimits: PageRemainderLimits | undefined;
+  /** Revisions below this one are gone, also for reads that have pinned them: they were in a database that was replaced. */
+  private lostBelow = 0;
 
   constructor(
     storage: Storage,
@@ -72,8 +82,27 @@ export class Store {
     this.leases = leases;
     this.currentRevision = currentRevision;
     this.compactRevision = compactRevision;
+    this.pageLimits = pageLimits;
     this.slices = new RangeSlices(storage);
     this.counts = new RangeCounts(storage, pageLimits);
+  }
+
+  /** The storage holds another state: a later one of the same history. Reads that go on over turns go on in it, if it has their revision. */
+  restore(currentRevision: number, compactRevision: number): void {
+    assert(!this.inTransaction, 'the state is replaced within a transaction');
+    assert(currentRevision >= this.currentRevision, 'a snapshot is not older than the state');
+    this.currentRevision = currentRevision;
+    this.compactRevision = compactRevision;
+    this.lostBelow = compactRevision;
+    this.changes.length = 0;
+    this.liveKeys = new LiveKeys(this.storage.index);
+    this.slices = new RangeSlices(this.storage);
+    this.counts = new RangeCounts(this.storage, this.pageLimits);
+  }
+
+  /** Null, or why a read of a pinned revision cannot go on. */
+  lostRevision(revision: number): EtcdError | null {
+    return revision < this.lostBelow ? stateReplaced : null;
   }
 
   /** The revision that a read sees now: the transaction's own once it has changed something. */

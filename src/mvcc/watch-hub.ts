@@ -53,6 +53,8 @@ export class WatchHub {
   /** Those of the index that have a batch. */
   private readonly dirty: Recipient[] = [];
   private bodyBytes = 0;
+  /** Synced, but in the index only when the events before it are handed out: which can end its stream. */
+  private joining: Watcher | null = null;
   private readonly future = new Set<Watcher>();
   private futureMin = Infinity;
   /** The unsynced ones that are not parked, longest unserved first, and `changeCount` of when each was served. */
@@ -157,7 +159,11 @@ export class WatchHub {
     let found = this.index.find(watcher);
     // What it holds from before belongs to the older watchers alone. Handing it out can end it.
     if (found !== null && found.batch !== null) {
+      const { joining } = this;
+      this.joining = watcher;
       this.flush();
+      this.joining = joining;
+      if (watcher.state !== WatcherState.synced) return;
       found = this.index.find(watcher);
     }
     if (found === null) {
@@ -174,6 +180,7 @@ export class WatchHub {
 
   private leave(watcher: Watcher): void {
     const { group } = watcher;
+    if (watcher === this.joining) return;
     if (group === null) {
       this.index.remove(watcher);
       return;
@@ -274,6 +281,28 @@ export class WatchHub {
         this.settle(watcher);
       } else this.futureMin = Math.min(this.futureMin, watcher.minRevision);
     }
+  }
+
+  // --- Another state ---
+
+  /**
+   * The store's state was replaced by a later one, of which no change was committed here: those that had everything up to
+   * `previousRevision` catch up from there. Before it, what was gathered must have been handed out. Nobody's lowest revision moves back.
+   */
+  restored(previousRevision: number): void {
+    assert(this.dirty.length === 0, 'events of the state before were not handed out');
+    this.changeCount += this.store.currentRevision - previousRevision;
+    const synced: Watcher[] = [];
+    for (const recipient of this.index.list()) {
+      if (recipient instanceof WatchGroup) synced.push(...recipient.watchers);
+      else synced.push(recipient as Watcher);
+    }
+    for (const watcher of synced) this.leave(watcher);
+    for (const watcher of synced) {
+      watcher.minRevision = Math.max(watcher.minRevision, previousRevision + 1);
+      this.settle(watcher);
+    }
+    this.wakeFuture();
   }
 
   // --- Catching up ---

@@ -17,6 +17,8 @@
 // - A change of nothing that names a transition is refused everywhere; in a joint configuration etcd's leader takes it, and
 //   every member panics when it applies it (confchange-empty.txt).
 // - A proposal that is dropped for its size leaves no configuration change pending (uncommitted-bound.txt).
+// - What a broken peer may send is passed over where etcd panics: a snapshot with an impossible configuration, the confirmation of an entry
+//   that the leader does not have (raw-node.test.ts).
 // - Reads that wait for a term's first commit are forgotten with the leadership (read-index-step-down.txt), and a change of
 //   the configuration answers those that it confirms (read-index-shrink.txt).
 // - Against byte bounds an entry counts a fixed overhead (types.ts); a Ready with a snapshot asks for a sync (snapshot.txt).

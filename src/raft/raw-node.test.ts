@@ -240,3 +240,36 @@ test('ConfChange and ConfChangeV2 say the same', () => {
     context: change.context,
   });
 });
+
+test('a leader passes over an answer that confirms what it does not have', () => {
+  const { node, storage } = newLeader([1n, 2n, 3n]);
+  const answer = newMessage(MessageType.appResp, 1n);
+  Object.assign(answer, { from: 2n, term: node.term, index: node.lastIndex + 1 });
+  node.step(answer);
+  node.propose(Buffer.from('a'));
+  settle(node, storage);
+  const [, peer] = node.status().progress;
+  assert.deepEqual([peer!.id, peer!.match, peer!.pendingSnapshot], [2n, 0, 0]);
+  node.step({ ...answer, index: node.lastIndex });
+  assert.equal(node.committedIndex, node.lastIndex);
+  // Of a later term it is news whatever its index.
+  node.step({ ...answer, term: node.term + 1, index: node.lastIndex + 1 });
+  assert.equal(node.isLeader, false);
+});
+
+test('a snapshot whose configuration is impossible is passed over', () => {
+  const storage = voterStorage(1n, 2n);
+  const node = new RawNode(testConfig(storage));
+  const message = newMessage(MessageType.snap, 1n);
+  const confState = { voters: [1n, 2n], learners: [1n], votersOutgoing: [], learnersNext: [], autoLeave: false };
+  const snapshot = { meta: { index: 5, term: 1, confState }, data: NO_BYTES };
+  Object.assign(message, { from: 2n, term: 1, snapshot });
+  node.step(message);
+  assert.deepEqual(
+    settle(node, storage).map(({ type, index }) => [type, index]),
+    [[MessageType.appResp, 0]],
+  );
+  Object.assign(snapshot.meta, { confState: { ...confState, learners: [] } });
+  node.step(message);
+  assert.equal(handleReady(node, storage).snapshot?.meta.index, 5);
+});

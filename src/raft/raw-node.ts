@@ -246,6 +246,10 @@ export class RawNode {
         break;
       default:
     }
+    // Nobody can have more of a leader's log than the leader. (etcd-io/raft believes it, and looks for a snapshot to send.)
+    if (message.type === MessageType.appResp && this.isLeader && message.term === this.#raft.term) {
+      if (!message.reject && message.index > this.#raft.log.lastIndex) return;
+    }
     // Only requests that are passed on belong to no term.
     if (message.term === 0 && message.type !== MessageType.prop && message.type !== MessageType.readIndex) return;
     step(this.#raft, message);

@@ -144,7 +144,10 @@ function restore(raft: Raft, snapshot: Snapshot): boolean {
     return false;
   }
   const configuration = restoreConfiguration(confState);
-  assert(configuration.ok, 'the configuration of a snapshot is impossible');
+  if (!configuration.ok) {
+    raft.logger.warn(`${hex(raft.id)} ignored a snapshot whose configuration is impossible: ${configuration.error}`);
+    return false;
+  }
   raft.log.restore(snapshot);
   raft.takeSnapshotConfiguration(index, configuration.configuration);
   raft.logger.info(`${hex(raft.id)} restored a snapshot [index: ${index}, term: ${term}]`);

@@ -218,16 +218,38 @@ export interface StoredMember {
 }
 
 export function encodeMember(member: StoredMember): Buffer {
-  let text = `{"id":${member.id},"peerURLs":${goJson(member.peerUrls)}`;
-  if (member.isLearner) text += ',"isLearner":true';
-  if (member.name !== '') text += `,"name":${goJson(member.name)}`;
-  if (member.clientUrls.length > 0) text += `,"clientURLs":${goJson(member.clientUrls)}`;
-  return Buffer.from(`${text}}`);
+  const raft = encodeRaftAttributes(member).slice(1, -1);
+  const own = encodeMemberAttributes(member).slice(1, -1);
+  return Buffer.from(`{"id":${member.id},${raft}${own === '' ? '' : `,${own}`}}`);
+}
+
+/** What raft has to know of a member, as a JSON object of its own. */
+export function encodeRaftAttributes({ peerUrls, isLearner }: StoredMember): string {
+  return `{"peerURLs":${goJson(peerUrls)}${isLearner ? ',"isLearner":true' : ''}}`;
+}
+
+/** What a member publishes of itself, as a JSON object of its own. */
+export function encodeMemberAttributes({ name, clientUrls }: StoredMember): string {
+  const parts: string[] = [];
+  if (name !== '') parts.push(`"name":${goJson(name)}`);
+  if (clientUrls.length > 0) parts.push(`"clientURLs":${goJson(clientUrls)}`);
+  return `{${parts.join(',')}}`;
 }
 
 export function decodeMember(bytes: Buffer): StoredMember | null {
   const object = parseObject(bytes);
-  if (object === null) return null;
+  return object === null ? null : memberOf(object);
+}
+
+/** A list of members, as a member answers /members on its peer listener; null: it is none. */
+export function decodeMemberList(bytes: Buffer): StoredMember[] | null {
+  const list = parseWholeNumbers(bytes);
+  if (!Array.isArray(list)) return null;
+  const members = list.map((item: unknown) => (isObject(item) ? memberOf(item) : null));
+  return members.every((member) => member !== null) ? members : null;
+}
+
+function memberOf(object: Readonly<Record<string, unknown>>): StoredMember | null {
   const id = object['id'];
   const peerUrls = textsOf(object['peerURLs']);
   const clientUrls = textsOf(object['clientURLs']);
@@ -274,17 +296,24 @@ type ParseWithSource = (
 
 /** A JSON object whose whole numbers are bigints: ids do not fit a double. null: no JSON, or no object. */
 function parseObject(bytes: Buffer): Record<string, unknown> | null {
-  let parsed: unknown;
+  const parsed = parseWholeNumbers(bytes);
+  return isObject(parsed) ? parsed : null;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Whole numbers as bigints; null when it is no JSON. */
+function parseWholeNumbers(bytes: Buffer): unknown {
   try {
-    parsed = (JSON.parse as ParseWithSource)(bytes.toString('utf8'), (_key, value, context) =>
+    return (JSON.parse as ParseWithSource)(bytes.toString('utf8'), (_key, value, context) =>
       typeof value === 'number' && /^-?[0-9]+$/.test(context.source ?? '') ? BigInt(context.source!) : value,
     );
   } catch (error) {
     if (error instanceof SyntaxError) return null;
     throw error;
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return null;
-  return parsed as Record<string, unknown>;
 }
 
 function idsOf(value: unknown): readonly bigint[] | null {

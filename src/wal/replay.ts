@@ -85,6 +85,22 @@ export function listSegments(disk: Disk, directory: string): SegmentFile[] {
   return segments;
 }
 
+/**
+ * Whether there is a log with anything in it, of whatever kind: false for the one that a first start has only just made. Looks at its
+ * first record alone; what cannot be read is something.
+ */
+export function walHoldsRecords(disk: Disk, directory: string): boolean {
+  const segments = disk.exists(directory) ? listSegments(disk, directory) : [];
+  if (segments.length !== 1) return segments.length > 0;
+  const reader = SegmentReader.open(disk, segments[0]!.path);
+  if (typeof reader === 'string') return true;
+  try {
+    return reader.header.sequence > 1 || reader.next() || reader.tail().kind === TailKind.damaged;
+  } finally {
+    reader.close();
+  }
+}
+
 /** Opens a segment and checks that its header is what its name says. Throws FatalError. */
 export function openSegment(disk: Disk, file: SegmentFile): SegmentReader {
   let reader: SegmentReader | string;
