@@ -29,7 +29,9 @@ export class AlarmStore {
     this.buckets = buckets;
   }
 
+  /** From the bucket, at start and when another state has taken the place of this one. */
   recover(): void {
+    this.active.clear();
     this.buckets.scan('alarm', (key) => {
       const alarm = decode(AlarmMember, key);
       if (alarm !== undefined) this.active.set(keyOf(alarm), alarm);

@@ -7,6 +7,7 @@
 
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { Lessor } from '../lease/lessor.ts';
 import { applyAnswerBytesMax, applyBodyBytesKept, type ReadSlice } from '../limits.ts';
 import type { Cluster } from '../membership/cluster.ts';
@@ -24,7 +25,7 @@ import {
   LeaseGrantRequest,
   LeaseRevokeRequest,
 } from '../proto/etcdserverpb.ts';
-import { type InternalRequest, RequestField } from '../proto/internal-request.ts';
+import { type InternalRequest, isAuthField, RequestField } from '../proto/internal-request.ts';
 import { DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest } from '../proto/kv-request.ts';
 import { decode, encode, type Message, type Schema } from '../proto/message.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
@@ -139,6 +140,7 @@ export class Applier {
       case RequestField.downgradeVersionTest:
         break;
       default:
+        if (isAuthField(field)) throw authEntry();
         assert(false, 'an entry holds a request that this version does not know');
     }
   }
@@ -293,4 +295,13 @@ function mustDecode<S extends Schema>(schema: S, buffer: Buffer, start: number, 
   const message = decode(schema, buffer, start, end);
   assert(message !== undefined, 'a committed request does not parse');
   return message;
+}
+
+/** Only an etcd of a mixed cluster proposes one. To pass over it would be another state than etcd's. */
+function authEntry(): FatalError {
+  return new FatalError(
+    ExitCode.dataDir,
+    'the log has a request about authentication, users or roles, which this version of keelson cannot apply yet (issue 5): an etcd of ' +
+      'this cluster took it. This member cannot go on: remove it from the cluster, or replace it by an etcd',
+  );
 }

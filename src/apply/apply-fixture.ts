@@ -59,6 +59,7 @@ export class ApplyBench {
       },
       counters: { granted: 0, renewed: 0, revoked: 0, expired: 0, observeTtl: () => {} },
       checkpoints: false,
+      persistsCheckpoints: () => true,
     });
     this.store = new Store(this.storage, this.lessor, 1, -1);
     this.alarms = new AlarmStore(buckets);

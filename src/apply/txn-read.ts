@@ -17,6 +17,7 @@ import type { ReadSlice } from '../limits.ts';
 import { ownRange, type RangeRead } from '../mvcc/range-read.ts';
 import type { Store } from '../mvcc/store.ts';
 import type { RangeRequest } from '../proto/kv-request.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
 import { varintLength } from '../proto/wire.ts';
 
 /** A count of blocks of keys takes 0.17 ms for a million: so many of them cost what a slice's keys do. */
@@ -58,6 +59,8 @@ export class TxnRead {
   private readonly out: ByteWriter;
   /** -1: nothing is pinned any more. */
   private pinned: number;
+  /** Why it ended before its answer was complete. */
+  error: EtcdError | null = null;
 
   /** `out` holds the answer as far as it is complete. */
   constructor(store: Store, ranges: readonly RangeRequest[], slice: ReadSlice, out: ByteWriter) {
@@ -86,7 +89,7 @@ export class TxnRead {
     return requestBytes + partBytes + out.bytes.length + (read === null ? 0 : read.heldBytes);
   }
 
-  /** Appends what is complete of one slice; true: that was the last, or `out` is full: the answer has no room. */
+  /** Appends what is complete of one slice; true: that was the last, or `out` is full: the answer has no room, or there is an error. */
   step(out: ByteWriter): boolean {
     if (this.emitted >= 0) this.emit(out);
     else this.readOn(out);
@@ -105,6 +108,11 @@ export class TxnRead {
       const read = this.read ?? this.begin(range);
       const visitedBefore = read.visited;
       const isComplete = read.step(out);
+      if (read.error !== null) {
+        this.error = read.error;
+        this.close();
+        return;
+      }
       if (out.full || this.bytesBefore + OPEN_BYTES + this.partBytes + out.length > this.answerBytesMax) {
         target.full = true;
         return;

@@ -11,7 +11,7 @@ import {
   leaseTtlMaxSeconds,
 } from '../limits.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import { type Lease, Lessor, leaseIdOf, leaseKey } from './lessor.ts';
+import { type Lease, Lessor, leaseIdOf, leaseKey, notPrimary } from './lessor.ts';
 
 class Bench {
   nowMs = 1_000_000;
@@ -27,6 +27,7 @@ class Bench {
     },
   };
   readonly lessor: Lessor;
+  persistsCheckpoints = true;
 
   constructor(checkpoints = false) {
     this.lessor = this.open(checkpoints);
@@ -42,6 +43,7 @@ class Bench {
       },
       counters: this.counters,
       checkpoints,
+      persistsCheckpoints: () => this.persistsCheckpoints,
     });
   }
 
@@ -108,20 +110,26 @@ test('grant: the minimum, the maximum, and what is refused, in order', () => {
 test('deadlines exist on the primary alone', () => {
   const bench = new Bench();
   const lease = bench.grant(1n, 60n);
-  assert.equal(bench.lessor.remainingSecondsOf(lease), 60);
+  assert.throws(() => bench.lessor.remainingSecondsOf(lease), /primary's/);
+  assert.deepEqual(
+    [bench.lessor.isPrimary, bench.lessor.isDemoted(lease), bench.lessor.hasExpired],
+    [false, true, false],
+  );
   bench.nowMs += 100_000;
   assert.equal(bench.lessor.isExpired(lease), false);
   assert.deepEqual(bench.lessor.takeExpired(), []);
-  assert.throws(() => bench.lessor.renew(1n), /not primary/);
+  for (const id of [1n, 2n]) assert.equal(bench.lessor.renew(id), notPrimary, 'known here or not');
   bench.lessor.promote(1500);
+  assert.deepEqual([bench.lessor.isPrimary, bench.lessor.isDemoted(lease)], [true, false]);
   assert.equal(bench.lessor.remainingSecondsOf(lease), 61, 'whole seconds, cut off');
   bench.nowMs += 61_499;
   assert.equal(bench.lessor.isExpired(lease), false);
   bench.nowMs += 1;
-  assert.equal(bench.lessor.isExpired(lease), true);
+  assert.deepEqual([bench.lessor.isExpired(lease), bench.lessor.hasExpired], [true, true]);
   bench.nowMs += 2500;
   assert.equal(bench.lessor.remainingSecondsOf(lease), -2);
   bench.lessor.demote();
+  assert.deepEqual([bench.lessor.isPrimary, bench.lessor.hasExpired], [false, false]);
   assert.equal(bench.lessor.isExpired(lease), false);
   assert.deepEqual(bench.lessor.takeExpired(), []);
 });
@@ -136,7 +144,7 @@ test('renewal moves the deadline by the whole TTL', () => {
   assert.deepEqual(bench.lessor.takeExpired(), []);
   bench.nowMs += 1;
   assert.deepEqual(bench.lessor.takeExpired(), [lease]);
-  assert.equal(bench.lessor.renew(2n), undefined);
+  assert.equal(bench.lessor.renew(2n), etcdErrors.leaseNotFound);
   assert.equal(bench.counters.renewed, 1);
 });
 
@@ -270,6 +278,44 @@ test('recovery: leases from the bucket, then their keys; those of a lost lease a
   );
   lessor.promote(0);
   assert.equal(lessor.remainingSecondsOf(found[0]!), 33, 'the checkpoint counts for the new primary');
+});
+
+test("another state takes the place of a follower's: nothing of before is left", () => {
+  const bench = new Bench();
+  bench.grant(1n, 60n);
+  bench.grant(2n, 60n);
+  attach(bench.lessor, 2n, 'before');
+  const other = new Bench();
+  other.grant(2n, 30n);
+  other.grant(3n, 30n);
+  bench.lessor.promote(0);
+  assert.throws(() => bench.lessor.clear(), /primary/);
+  bench.lessor.demote();
+  bench.lessor.clear();
+  for (const value of other.bucket.values()) assert.equal(bench.lessor.recover(value), true);
+  attach(bench.lessor, 2n, 'after');
+  assert.deepEqual([bench.lessor.lookup(1n), bench.lessor.count, keysOf(bench.lessor, 2n)], [undefined, 2, ['after']]);
+  bench.lessor.promote(0);
+  bench.nowMs += 30_000;
+  assert.deepEqual(
+    bench.lessor.takeExpired().map(({ id }) => id),
+    [2n, 3n],
+  );
+});
+
+test('a checkpoint is stored where the cluster stores it, and counts here in any case', () => {
+  const bench = new Bench(true);
+  const lease = bench.grant(1n, 600n);
+  const stored = (): string => bench.bucket.get('0000000000000001')!.toString('hex');
+  const before = stored();
+  bench.persistsCheckpoints = false;
+  bench.lessor.checkpoint(1n, 100);
+  assert.equal(stored(), before);
+  bench.lessor.promote(0);
+  assert.equal(bench.lessor.remainingSecondsOf(lease), 100);
+  bench.persistsCheckpoints = true;
+  bench.lessor.checkpoint(1n, 90);
+  assert.equal(stored(), `${before}185a`);
 });
 
 test('promotion spreads a pile of leases below the revoke rate', () => {

@@ -56,7 +56,12 @@ export interface LessorOptions {
   readonly counters: LeaseCounters;
   /** Whether remaining TTLs are checkpointed through raft (feature gate LeaseCheckpoint). */
   readonly checkpoints: boolean;
+  /** Whether an applied checkpoint is stored: LeaseCheckpointPersist, or a cluster of 3.6 on. */
+  readonly persistsCheckpoints: () => boolean;
 }
+
+/** Only the raft leader's lessor renews. Reaches a client without a status of its own, as in etcd. */
+export const notPrimary: EtcdError = { code: 2, message: 'not a primary lessor' };
 
 const FOREVER_MS = Infinity;
 
@@ -74,7 +79,7 @@ export class Lessor {
   private readonly options: LessorOptions;
   private readonly leases = new Map<bigint, Lease>();
   private readonly deadlines = new DeadlineHeap<Lease>();
-  private isPrimary = false;
+  private primary = false;
 
   constructor(options: LessorOptions) {
     this.options = options;
@@ -82,6 +87,17 @@ export class Lessor {
 
   get count(): number {
     return this.leases.size;
+  }
+
+  get isPrimary(): boolean {
+    return this.primary;
+  }
+
+  /** Before recover() of other leases: a snapshot takes the place of the state, which only a follower's can. */
+  clear(): void {
+    assert(!this.primary, 'a primary has no leases but its own');
+    assert(this.deadlines.size === 0, 'only a primary has deadlines');
+    this.leases.clear();
   }
 
   /** At start: a row of the lease bucket. */
@@ -117,7 +133,7 @@ export class Lessor {
     this.persist(lease);
     this.options.counters.granted++;
     this.options.counters.observeTtl(lease.ttlSeconds);
-    if (this.isPrimary) this.refresh(lease, 0);
+    if (this.primary) this.refresh(lease, 0);
     return lease;
   }
 
@@ -178,13 +194,18 @@ export class Lessor {
     const lease = this.leases.get(id);
     if (lease === undefined) return;
     lease.remainingSeconds = remainingSeconds;
-    this.persist(lease);
-    if (this.isPrimary) this.planCheckpoint(lease);
+    if (this.options.persistsCheckpoints()) this.persist(lease);
+    if (this.primary) this.planCheckpoint(lease);
   }
 
-  /** Whole seconds until the deadline, cut off as etcd does; negative once it has passed. */
+  /** Whether it has no deadline, which a primary's leases have. */
+  isDemoted(lease: Lease): boolean {
+    return lease.deadlineMs === FOREVER_MS;
+  }
+
+  /** Whole seconds until the deadline, on the primary, cut off as etcd does; negative once it has passed. */
   remainingSecondsOf(lease: Lease): number {
-    if (lease.deadlineMs === FOREVER_MS) return lease.ttlSeconds;
+    assert(!this.isDemoted(lease), "the deadline of a lease is the primary's");
     return Math.trunc((lease.deadlineMs - this.options.nowMs()) / 1000);
   }
 
@@ -201,13 +222,13 @@ export class Lessor {
   }
 
   /**
-   * Renews on the primary: the TTL granted, or undefined when there is no such lease. An expired lease is being revoked: its
-   * renewal waits in `revokeWaiters` (see renewalMustWait).
+   * Renews on the primary: the TTL granted. An expired lease is being revoked: its renewal waits in `revokeWaiters` (see
+   * renewalMustWait).
    */
-  renew(id: bigint): number | undefined {
+  renew(id: bigint): number | EtcdError {
+    if (!this.primary) return notPrimary;
     const lease = this.leases.get(id);
-    if (lease === undefined) return undefined;
-    assert(this.isPrimary, 'renew on a member that is not primary');
+    if (lease === undefined) return etcdErrors.leaseNotFound;
     this.refresh(lease, 0);
     this.options.counters.renewed++;
     return lease.ttlSeconds;
@@ -222,15 +243,14 @@ export class Lessor {
   }
 
   private refresh(lease: Lease, extendMs: number): void {
-    const seconds = lease.remainingSeconds > 0 ? lease.remainingSeconds : lease.ttlSeconds;
-    lease.deadlineMs = this.options.nowMs() + extendMs + seconds * 1000;
+    lease.deadlineMs = this.options.nowMs() + extendMs + secondsLeft(lease) * 1000;
     lease.isExpiring = false;
     this.deadlines.place(lease);
     this.planCheckpoint(lease);
   }
 
   private planCheckpoint(lease: Lease): void {
-    const isLong = this.remainingSecondsOf(lease) * 1000 > leaseCheckpointIntervalMs;
+    const isLong = secondsLeft(lease) * 1000 > leaseCheckpointIntervalMs;
     lease.checkpointMs =
       this.options.checkpoints && isLong ? this.options.nowMs() + leaseCheckpointIntervalMs : FOREVER_MS;
   }
@@ -248,9 +268,14 @@ export class Lessor {
    * Leases that would end together are spread so that at most three quarters of the revoke rate end in a second.
    */
   promote(extendMs: number): void {
-    this.isPrimary = true;
+    this.primary = true;
     for (const lease of this.leases.values()) this.refresh(lease, extendMs);
-    if (this.leases.size < leasesPerSecondMax) return;
+    if (this.leases.size >= leasesPerSecondMax) this.spread(extendMs);
+    // Of a term of this member's before, in which it was not demoted between.
+    this.wakeWaiters();
+  }
+
+  private spread(extendMs: number): void {
     const sorted = this.sorted();
     const perSecond = Math.floor((3 * leasesPerSecondMax) / 4);
     let baseMs = sorted[0]!.deadlineMs;
@@ -272,15 +297,28 @@ export class Lessor {
   }
 
   demote(): void {
-    this.isPrimary = false;
+    this.primary = false;
     this.deadlines.clear();
     for (const lease of this.leases.values()) {
       lease.deadlineMs = FOREVER_MS;
       lease.checkpointMs = FOREVER_MS;
+    }
+    this.wakeWaiters();
+  }
+
+  /** Renewals of leases that were expired and have their time again, or none: they ask anew. */
+  private wakeWaiters(): void {
+    for (const lease of this.leases.values()) {
       const waiters = lease.revokeWaiters;
       lease.revokeWaiters = null;
       if (waiters !== null) for (const waiter of waiters) waiter();
     }
+  }
+
+  /** Whether takeExpired() would give any. */
+  get hasExpired(): boolean {
+    const first = this.deadlines.first();
+    return first !== undefined && first.deadlineMs <= this.options.nowMs();
   }
 
   /**
@@ -289,7 +327,7 @@ export class Lessor {
    */
   takeExpired(): Lease[] {
     const expired: Lease[] = [];
-    if (!this.isPrimary) return expired;
+    if (!this.primary) return expired;
     const nowMs = this.options.nowMs();
     while (expired.length < leaseRevokesPerTickMax) {
       const lease = this.deadlines.first();
@@ -304,13 +342,13 @@ export class Lessor {
   /** After a revoke failed: the next tick takes the lease again. */
   retry(lease: Lease): void {
     // Not one that was revoked and granted anew under its id meanwhile.
-    if (this.isPrimary && this.leases.get(lease.id) === lease) this.deadlines.place(lease);
+    if (this.primary && this.leases.get(lease.id) === lease) this.deadlines.place(lease);
   }
 
   /** Leases whose remaining TTL is due for a checkpoint, with it. */
   takeCheckpoints(countMax: number): { id: bigint; remainingTtl: bigint }[] {
     const due: { id: bigint; remainingTtl: bigint }[] = [];
-    if (!this.isPrimary || !this.options.checkpoints) return due;
+    if (!this.primary || !this.options.checkpoints) return due;
     const nowMs = this.options.nowMs();
     for (const lease of this.leases.values()) {
       if (due.length >= countMax) break;
@@ -322,4 +360,9 @@ export class Lessor {
     }
     return due;
   }
+}
+
+/** As of its last checkpoint. */
+function secondsLeft({ remainingSeconds, ttlSeconds }: Lease): number {
+  return remainingSeconds > 0 ? remainingSeconds : ttlSeconds;
 }

@@ -3,9 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { etcdErrors } from '../proto/rpctypes.ts';
 import { decodeMember, encodeMember } from '../snapshot/schema.ts';
-import { type BucketStore, Cluster, hexId, type Member } from './cluster.ts';
+import { type BucketStore, Cluster, hexId, type Member, refusals } from './cluster.ts';
 
 class MapBuckets implements BucketStore {
   readonly buckets = new Map<string, Map<string, string>>();
@@ -107,13 +106,43 @@ test('who can be added', () => {
   const cluster = new Cluster(1n, new MapBuckets());
   cluster.add(first);
   assert.equal(cluster.checkAdd(member(5n, 'http://new'), 1), null);
-  assert.equal(cluster.checkAdd(member(first.id, 'http://new'), 1), etcdErrors.memberExist);
-  assert.equal(cluster.checkAdd(member(5n, first.peerUrls[0]!), 1), etcdErrors.peerUrlExist);
+  assert.equal(cluster.checkAdd(member(first.id, 'http://new'), 1), refusals.idExists);
+  assert.equal(cluster.checkAdd(member(5n, first.peerUrls[0]!), 1), refusals.peerUrlExists);
   const learner = member(6n, 'http://learner', { isLearner: true });
   assert.equal(cluster.checkAdd(learner, 1), null);
   cluster.add(learner);
-  assert.equal(cluster.checkAdd({ ...learner, id: 7n, peerUrls: ['http://x'] }, 1), etcdErrors.tooManyLearners);
+  assert.equal(cluster.checkAdd({ ...learner, id: 7n, peerUrls: ['http://x'] }, 1), refusals.tooManyLearners);
   assert.equal(cluster.checkAdd({ ...learner, id: 7n, peerUrls: ['http://x'] }, 2), null);
   cluster.remove(6n);
-  assert.equal(cluster.checkAdd(learner, 1), etcdErrors.memberNotFound, 'an id is never used again');
+  assert.equal(cluster.checkAdd(learner, 1), refusals.idRemoved, 'an id is never used again');
+});
+
+test('who can be promoted, updated and removed, and that a promotion leaves the rest', () => {
+  const buckets = new MapBuckets();
+  const cluster = new Cluster(1n, buckets);
+  cluster.add(first);
+  const learner = member(6n, 'http://learner', { isLearner: true, name: 'infra1', clientUrls: ['http://c'] });
+  cluster.add(learner);
+  assert.equal(cluster.checkPromote(9n), refusals.idNotFound);
+  assert.equal(cluster.checkPromote(first.id), refusals.notLearner);
+  assert.equal(cluster.checkPromote(6n), null);
+  assert.deepEqual(cluster.votingMembers(), [first]);
+  cluster.promote(6n);
+  assert.throws(() => cluster.promote(6n), /no learner/);
+  assert.deepEqual(cluster.member(6n), { ...learner, isLearner: false });
+  assert.deepEqual(
+    cluster.votingMembers().map(({ id }) => id),
+    [6n, first.id],
+  );
+  const stored = '{"id":6,"peerURLs":["http://learner"],"name":"infra1","clientURLs":["http://c"]}';
+  assert.equal(buckets.bucket('members').get('6'), stored);
+  assert.equal(cluster.checkUpdate(9n, ['http://x']), refusals.idNotFound);
+  assert.equal(cluster.checkUpdate(6n, first.peerUrls), refusals.peerUrlExists);
+  assert.equal(cluster.checkUpdate(6n, ['http://learner']), null, 'its own URLs are not taken');
+  assert.equal(cluster.checkRemove(9n), refusals.idNotFound);
+  assert.equal(cluster.checkRemove(6n), null);
+  cluster.remove(6n);
+  assert.equal(cluster.checkRemove(6n), refusals.idRemoved);
+  assert.equal(cluster.checkPromote(6n), refusals.idRemoved);
+  assert.equal(cluster.checkUpdate(6n, ['http://y']), refusals.idRemoved);
 });

@@ -6,17 +6,50 @@ import { assert } from '../base/assert.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import {
   ClusterKey,
+  decodeDowngrade,
   decodeMember,
   decodeMemberKey,
   encodeDowngrade,
   encodeMember,
   encodeMemberKey,
   REMOVED_MEMBER,
+  type StoredDowngrade,
   type StoredMember,
 } from '../snapshot/schema.ts';
 
 /** A member as it is stored; ids are unsigned 64-bit numbers. */
 export type Member = StoredMember;
+
+/** Why the membership may not change so: what clients hear, and what etcd's logs and peers call it. */
+export interface Refusal {
+  readonly status: EtcdError;
+  readonly reason: string;
+}
+
+type RefusalName =
+  | 'idRemoved'
+  | 'idExists'
+  | 'idNotFound'
+  | 'peerUrlExists'
+  | 'notLearner'
+  | 'tooManyLearners'
+  | 'lastVoter';
+
+export const refusals: Readonly<Record<RefusalName, Refusal>> = {
+  idRemoved: { status: etcdErrors.memberNotFound, reason: 'membership: ID removed' },
+  idExists: { status: etcdErrors.memberExist, reason: 'membership: ID exists' },
+  idNotFound: { status: etcdErrors.memberNotFound, reason: 'membership: ID not found' },
+  peerUrlExists: { status: etcdErrors.peerUrlExist, reason: 'membership: peerURL exists' },
+  notLearner: { status: etcdErrors.memberNotLearner, reason: 'membership: can only promote a learner member' },
+  tooManyLearners: {
+    status: etcdErrors.tooManyLearners,
+    reason: 'membership: too many learner members in cluster',
+  },
+  lastVoter: {
+    status: etcdErrors.memberNotEnoughStarted,
+    reason: 'membership: the last voting member cannot be removed',
+  },
+};
 
 /** One of etcd's small buckets. */
 export interface BucketStore {
@@ -29,6 +62,8 @@ export function hexId(id: bigint): string {
   return id.toString(16);
 }
 
+const noDowngrade: StoredDowngrade = { isEnabled: false, targetVersion: '' };
+
 export class Cluster {
   readonly id: bigint;
   private readonly buckets: BucketStore;
@@ -36,15 +71,24 @@ export class Cluster {
   private readonly removedIds = new Set<bigint>();
   /** major.minor.0, or undefined before it was decided. */
   version: string | undefined;
+  /** Where the cluster is going down to, if it is. */
+  downgrade: StoredDowngrade = noDowngrade;
 
   constructor(id: bigint, buckets: BucketStore) {
     this.id = id;
     this.buckets = buckets;
   }
 
-  /** At start: from the buckets. Returns the text of the first entry that is no member, as an error. */
+  /**
+   * From the buckets, at start and when another state has taken the place of this one. Returns the text of the first entry that is no
+   * member, as an error.
+   */
   recover(): string | null {
     let damaged: string | null = null;
+    this.byId.clear();
+    this.removedIds.clear();
+    this.version = undefined;
+    this.downgrade = noDowngrade;
     this.buckets.scan('members', (key, value) => {
       const member = decodeMember(value);
       if (member === null) damaged = `members/${key.toString()}: ${value.toString()}`;
@@ -59,6 +103,7 @@ export class Cluster {
     });
     this.buckets.scan('cluster', (key, value) => {
       if (key.equals(ClusterKey.version)) this.version = value.toString();
+      if (key.equals(ClusterKey.downgrade)) this.downgrade = decodeDowngrade(value) ?? noDowngrade;
       return true;
     });
     return damaged;
@@ -77,20 +122,58 @@ export class Cluster {
     return [...this.byId.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
+  /** Those that vote, by id. */
+  votingMembers(): Member[] {
+    return this.members().filter(({ isLearner }) => !isLearner);
+  }
+
+  // --- What may change: asked when the change is applied, so that all members decide alike ---
+
   /** Null, or why this member can't be added. */
-  checkAdd(member: Member, learnersMax: number): EtcdError | null {
-    if (this.removedIds.has(member.id)) return etcdErrors.memberNotFound;
-    if (this.byId.has(member.id)) return etcdErrors.memberExist;
-    for (const known of this.byId.values()) {
-      if (known.peerUrls.some((url) => member.peerUrls.includes(url))) return etcdErrors.peerUrlExist;
-    }
+  checkAdd(member: Member, learnersMax: number): Refusal | null {
+    if (this.removedIds.has(member.id)) return refusals.idRemoved;
+    if (this.byId.has(member.id)) return refusals.idExists;
+    if (this.isUrlTaken(member.peerUrls, null)) return refusals.peerUrlExists;
     if (member.isLearner) {
       let learners = 0;
       for (const known of this.byId.values()) if (known.isLearner) learners++;
-      if (learners >= learnersMax) return etcdErrors.tooManyLearners;
+      if (learners >= learnersMax) return refusals.tooManyLearners;
     }
     return null;
   }
+
+  checkPromote(id: bigint): Refusal | null {
+    return this.checkKnown(id) ?? (this.byId.get(id)!.isLearner ? null : refusals.notLearner);
+  }
+
+  checkUpdate(id: bigint, peerUrls: readonly string[]): Refusal | null {
+    return this.checkKnown(id) ?? (this.isUrlTaken(peerUrls, id) ? refusals.peerUrlExists : null);
+  }
+
+  /**
+   * Not the last voter: raft has no configuration without one, and at such an entry all of etcd's members panic, at every start again. Two
+   * removals may each have been right when they were asked for.
+   */
+  checkRemove(id: bigint): Refusal | null {
+    const refusal = this.checkKnown(id);
+    if (refusal !== null || this.byId.get(id)!.isLearner) return refusal;
+    return this.votingMembers().length === 1 ? refusals.lastVoter : null;
+  }
+
+  private checkKnown(id: bigint): Refusal | null {
+    if (this.removedIds.has(id)) return refusals.idRemoved;
+    return this.byId.has(id) ? null : refusals.idNotFound;
+  }
+
+  /** Whether a member other than `self` has one of them. */
+  private isUrlTaken(peerUrls: readonly string[], self: bigint | null): boolean {
+    for (const known of this.byId.values()) {
+      if (known.id !== self && known.peerUrls.some((url) => peerUrls.includes(url))) return true;
+    }
+    return false;
+  }
+
+  // --- Changes ---
 
   add(member: Member): void {
     assert(!this.byId.has(member.id), 'a member is added twice');
@@ -102,6 +185,13 @@ export class Cluster {
     this.removedIds.add(id);
     this.buckets.remove('members', encodeMemberKey(id));
     this.buckets.put('members_removed', encodeMemberKey(id), REMOVED_MEMBER);
+  }
+
+  /** The learner votes from now on. */
+  promote(id: bigint): void {
+    const member = this.byId.get(id);
+    assert(member?.isLearner === true, 'a promotion of what is no learner');
+    this.save({ ...member, isLearner: false });
   }
 
   /** Name and client URLs, published by the member itself; ignored for one that is gone. */
@@ -122,7 +212,8 @@ export class Cluster {
   }
 
   setDowngrade(enabled: boolean, targetVersion: string): void {
-    this.buckets.put('cluster', ClusterKey.downgrade, encodeDowngrade({ isEnabled: enabled, targetVersion }));
+    this.downgrade = { isEnabled: enabled, targetVersion };
+    this.buckets.put('cluster', ClusterKey.downgrade, encodeDowngrade(this.downgrade));
   }
 
   private save(member: Member): void {

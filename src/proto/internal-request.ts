@@ -27,6 +27,11 @@ export const RequestField = {
 } as const;
 export type RequestField = (typeof RequestField)[keyof typeof RequestField];
 
+/** etcd's requests about users, roles and authentication, none of which this version knows: authEnable to authRoleRevokePermission. */
+export function isAuthField(field: number): boolean {
+  return field >= 1000 && field < 1300;
+}
+
 const HEADER_FIELD = 100;
 const TWO_32 = 4294967296;
 
@@ -75,6 +80,8 @@ export class InternalRequest {
   /** High 16 and low 48 bits of the id. */
   idPrefix = 0;
   idCounter = 0;
+  /** It is no InternalRaftRequest at all: v2-request.ts. */
+  isOfV2 = false;
   private readonly reader = new Reader();
   private readonly header = new Reader();
 
@@ -83,9 +90,11 @@ export class InternalRequest {
     const reader = this.reader;
     reader.reset(buffer, start, end);
     this.field = this.idPrefix = this.idCounter = 0;
+    this.isOfV2 = false;
     while (reader.readTag()) {
       const field = reader.fieldNumber;
       if (reader.wireType !== 2) {
+        if (field === RequestField.deleteRange) this.isOfV2 = true;
         reader.skip();
         continue;
       }
