@@ -151,6 +151,12 @@ export const rpc = {
     response: pb.SnapshotResponse as typeof pb.SnapshotResponse,
     isRepeatable: true,
   },
+  downgrade: {
+    path: '/etcdserverpb.Maintenance/Downgrade',
+    request: pb.DowngradeRequest as typeof pb.DowngradeRequest,
+    response: pb.DowngradeResponse as typeof pb.DowngradeResponse,
+    isRepeatable: false,
+  },
   moveLeader: {
     path: '/etcdserverpb.Maintenance/MoveLeader',
     request: MoveLeaderRequest as typeof MoveLeaderRequest,

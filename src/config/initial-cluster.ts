@@ -1,8 +1,9 @@
-// --initial-cluster: name=url,name=url,... as etcd's types.URLsMap reads and prints it, and the checks that a member makes on
-// it before it bootstraps (server/config VerifyBootstrap). A name may stand several times, once for each of its URLs.
+// --initial-cluster: name=url,name=url,... as etcd's types.URLsMap reads and prints it, and the checks that a member makes on it
+// before it makes or joins that cluster (server/config). A name may stand several times, once for each of its URLs.
 
 import { goQuote, type Parsed } from './go-value.ts';
 import { type MemberUrl, parseMemberUrls, urlTexts } from './member-url.ts';
+import { type ResolveUrl, urlsDiffer } from './url-equality.ts';
 
 export type InitialCluster = ReadonlyMap<string, readonly MemberUrl[]>;
 
@@ -33,47 +34,59 @@ export function formatInitialCluster(cluster: InitialCluster): string {
   return pairs.sort().join(',');
 }
 
-/** What a member asks before it makes a new cluster of these. The error, or null. */
-export function verifyBootstrap(
+/** What a member asks before it makes a new cluster of these (etcd's VerifyBootstrap). The error, or null. */
+export async function verifyBootstrap(
   name: string,
   cluster: InitialCluster,
   advertised: readonly MemberUrl[],
-): string | null {
+  resolve: ResolveUrl,
+): Promise<string | null> {
   const own = cluster.get(name);
-  if (own === undefined) return `couldn't find local name ${goQuote(name)} in the initial cluster configuration`;
-  const mismatch = compareUrls(name, urlTexts(own), urlTexts(advertised));
-  if (mismatch !== null) return mismatch;
-  const seen = new Set<string>();
-  for (const urls of cluster.values()) {
-    for (const url of urls) {
-      if (seen.has(url.text)) return `initial cluster ${formatInitialCluster(cluster)} has duplicate url`;
-      seen.add(url.text);
-    }
-  }
-  return null;
+  if (own === undefined) return localNameMissing(name);
+  const reason = await urlsDiffer(advertised, own, resolve);
+  if (reason !== null) return advertisedMismatch(name, urlTexts(own), urlTexts(advertised), reason);
+  return duplicateUrl(cluster);
 }
 
-/**
- * etcd resolves host names before it compares; here the texts must be equal, so that two spellings of one address are
- * refused with its message instead of waiting up to 30 s for a name server (docs/differences.md).
- */
-function compareUrls(name: string, own: readonly string[], advertised: readonly string[]): string | null {
+/** What it asks before it joins the cluster of these (etcd's VerifyJoinExisting): the cluster knows its addresses already. */
+export function verifyJoinExisting(name: string, cluster: InitialCluster, discovers: boolean): string | null {
+  if (!cluster.has(name)) return localNameMissing(name);
+  const duplicate = duplicateUrl(cluster);
+  if (duplicate !== null) return duplicate;
+  return discovers ? 'discovery URL should not be set when joining existing initial cluster' : null;
+}
+
+function localNameMissing(name: string): string {
+  return `couldn't find local name ${goQuote(name)} in the initial cluster configuration`;
+}
+
+function duplicateUrl(cluster: InitialCluster): string | null {
+  return hasDuplicateUrl(cluster) ? `initial cluster ${formatInitialCluster(cluster)} has duplicate url` : null;
+}
+
+export function hasDuplicateUrl(cluster: InitialCluster): boolean {
+  const texts = [...cluster.values()].flatMap(urlTexts);
+  return new Set(texts).size < texts.length;
+}
+
+function advertisedMismatch(
+  name: string,
+  own: readonly string[],
+  advertised: readonly string[],
+  reason: string,
+): string {
   const ownSorted = [...own].sort();
   const advertisedSorted = [...advertised].sort();
-  const reason = firstDifference(advertisedSorted, ownSorted);
-  if (reason === null) return null;
+  const list = advertisedSorted.join(',');
   const missing = ownSorted.filter((url) => !advertised.includes(url));
   if (missing.length > 0) {
     const pairs = missing.map((url) => `${name}=${url}`).join(',');
-    return `--initial-cluster has ${pairs} but missing from --initial-advertise-peer-urls=${advertisedSorted.join(',')} (${reason})`;
+    return `--initial-cluster has ${pairs} but missing from --initial-advertise-peer-urls=${list} (${reason})`;
   }
   const extra = advertisedSorted.filter((url) => !own.includes(url));
   const pairs = advertisedSorted.map((url) => `${name}=${url}`).join(',');
-  return `--initial-advertise-peer-urls has ${extra.join(',')} but missing from --initial-cluster=${pairs}`;
-}
-
-function firstDifference(a: readonly string[], b: readonly string[]): string | null {
-  if (a.length !== b.length) return `len([${a.map(goQuote).join(' ')}]) != len([${b.map(goQuote).join(' ')}])`;
-  const index = a.findIndex((url, at) => url !== b[at]);
-  return index < 0 ? null : `resolved urls: ${goQuote(a[index]!)} != ${goQuote(b[index]!)}`;
+  if (extra.length > 0) {
+    return `--initial-advertise-peer-urls has ${extra.join(',')} but missing from --initial-cluster=${pairs}`;
+  }
+  return `failed to resolve ${list} to match --initial-cluster=${pairs} (${reason})`;
 }

@@ -7,9 +7,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { planStart } from '../server/start-plan.ts';
+import { Logger } from '../telemetry/logger.ts';
+import { silentRequests } from '../testing/silent-transport.ts';
 import { loadConfig } from './load.ts';
 
 const binary = join(homedir(), '.cache/keelson/bin/etcd');
+const silent = new Logger({ level: 'fatal', format: 'json', sink: { write: () => {}, flush: () => {} }, now: () => 0 });
 const scratch = mkdtempSync(join(tmpdir(), 'keelson-load-'));
 
 interface Refusal {
@@ -47,11 +51,13 @@ async function ours(args: readonly string[], env: Record<string, string>): Promi
     arch: 'x64',
   });
   if (result.kind === 'run') {
-    return {
-      code: result.config.bootstrapError === null ? 0 : 1,
-      stderr: '',
-      error: result.config.bootstrapError ?? '',
-    };
+    const { config } = result;
+    try {
+      await planStart({ config, logger: silent, peerRequests: silentRequests });
+      return { code: 0, stderr: '', error: '' };
+    } catch (error) {
+      return { code: 1, stderr: '', error: (error as Error).message };
+    }
   }
   const lines = result.notices.list.map((notice) => ({ msg: notice.msg, ...notice.fields }));
   return { code: result.code, stderr: result.stderr.split('\n')[0] ?? '', error: errorOf(lines) };
@@ -175,6 +181,12 @@ const commandLines: readonly (readonly string[])[] = [
   [...free, '--auth-token=foo'],
   [...free, '--initial-cluster=n1=bad'],
   [...free, '--initial-cluster=n2=http://localhost:2380'],
+  [...free, '--initial-cluster=n2=http://localhost:2380', '--initial-cluster-state=existing'],
+  [...free, '--initial-cluster=n1=http://127.0.0.1:9,n2=http://127.0.0.1:9', '--initial-cluster-state=existing'],
+  [...free, '--initial-cluster=n1=http://127.0.0.1:9,n2=http://127.0.0.1:1', '--initial-cluster-state=existing'],
+  [...free, '--initial-cluster-state=existing'],
+  [...free, '--discovery-endpoints=http://127.0.0.1:1', '--discovery-token=t', '--initial-cluster-state=existing'],
+  [...free, '--initial-cluster=n1=http://[::1]:7', '--initial-advertise-peer-urls=http://[0:0::1]:8'],
   [...free, '--initial-cluster=n1=http://127.0.0.1:2380', '--initial-advertise-peer-urls=http://127.0.0.1:2381'],
   [
     ...free,

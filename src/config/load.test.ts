@@ -233,28 +233,37 @@ describe('values', () => {
     assert.equal(gates.enabled('TxnModeWriteWithSharedBuffer'), true);
   });
 
-  it('makes the initial cluster of the name, and refuses one that does not fit', async () => {
+  it('makes the initial cluster of the name, and says what is wrong with one that cannot be read', async () => {
     const named = await run(['--name=abc']);
     assert.deepEqual([...named.initialCluster.keys()], ['abc']);
     assert.equal(named.bootstrapError, null);
-    const other = await run(['--name=abc', '--initial-cluster=x=http://127.0.0.1:2380']);
-    assert.equal(other.bootstrapError, `couldn't find local name "abc" in the initial cluster configuration`);
-    const url = await run([
-      '--name=a',
-      '--initial-cluster=a=http://127.0.0.1:1',
-      '--initial-advertise-peer-urls=http://127.0.0.1:2',
-    ]);
-    assert.equal(
-      url.bootstrapError,
-      '--initial-cluster has a=http://127.0.0.1:1 but missing from --initial-advertise-peer-urls=http://127.0.0.1:2 (resolved urls: "http://127.0.0.1:2" != "http://127.0.0.1:1")',
-    );
     const bad = await run(['--name=a', '--initial-cluster=a=bad']);
     assert.equal(
       bad.bootstrapError,
       'error setting up initial cluster: URL scheme must be http, https, unix, or unixs: bad',
     );
     const three = await run(['--name=a', '--initial-cluster=a=http://localhost:2380,b=http://127.0.0.1:2']);
-    assert.match(three.bootstrapError ?? '', /more than one member is not supported yet/);
+    assert.equal(three.bootstrapError, null);
+    assert.deepEqual([...three.initialCluster.keys()], ['a', 'b']);
+  });
+
+  it('reads discovery, and leaves the initial cluster to it', async () => {
+    assert.equal((await run([])).discovery, null);
+    const endpoints = '--discovery-endpoints=http://a:1,b:2';
+    const plain = await run([endpoints, '--discovery-token=t', '--discovery-dial-timeout=1s']);
+    assert.deepEqual(plain.discovery, {
+      ...{ endpoints: ['b:2', 'http://a:1'], token: 't', user: null, tls: null },
+      ...{ dialTimeoutMs: 1000, requestTimeoutMs: 5000, keepAliveMs: 2000, keepAliveTimeoutMs: 6000 },
+    });
+    assert.equal(plain.initialCluster.size, 0);
+    assert.equal(plain.bootstrapError, null);
+    const secure = ['--discovery-insecure-transport=false', '--discovery-user=u', '--discovery-password=p'];
+    const { discovery } = await run([endpoints, '--discovery-token=t', ...secure]);
+    assert.deepEqual(discovery?.user, { name: 'u', password: 'p' });
+    assert.deepEqual(discovery?.tls, { certFile: '', keyFile: '', caFile: '', skipVerify: false });
+    const srv = await run(['--discovery-srv=example.com', '--discovery-srv-name=x']);
+    assert.deepEqual([srv.discoverySrv, srv.discoverySrvName], ['example.com', 'x']);
+    assert.equal(srv.initialCluster.size, 0);
   });
 
   it('advertises the host for a listener on 0.0.0.0', async () => {
@@ -372,8 +381,6 @@ describe('unsupported', () => {
       ['--listen-client-urls=https://127.0.0.1:1', '--advertise-client-urls=https://127.0.0.1:1'],
       ['--listen-metrics-urls=https://127.0.0.1:1'],
       ['--auth-token=jwt,pub-key=a,priv-key=b,sign-method=RS256'],
-      ['--discovery-token=a', '--discovery-endpoints=http://a:1'],
-      ['--discovery-srv=example.com'],
     ];
     for (const args of rows) {
       const result = await exit(args);
@@ -386,12 +393,7 @@ describe('unsupported', () => {
   });
 
   it('warns about what has no effect and accepts defaults said aloud', async () => {
-    for (const args of [
-      ['--enable-pprof'],
-      ['--memory-mlock'],
-      ['--enable-distributed-tracing'],
-      ['--force-new-cluster'],
-    ]) {
+    for (const args of [['--enable-pprof'], ['--memory-mlock'], ['--enable-distributed-tracing']]) {
       const result = await load(args);
       assert.equal(result.kind, 'run');
       assert.ok(warnings(result).includes('flag is not supported yet'), args.join(' '));

@@ -8,11 +8,11 @@ import { FlagSet, parseArguments } from './flag-set.ts';
 import { deprecatedFlags } from './flags.ts';
 import { goQuote, humanBytes } from './go-value.ts';
 import { flagsText, usageText } from './help.ts';
-import { type InitialCluster, parseInitialCluster, verifyBootstrap } from './initial-cluster.ts';
+import { type InitialCluster, parseInitialCluster } from './initial-cluster.ts';
 import { type MemberUrl, parseMemberUrl } from './member-url.ts';
 import { Notices } from './notice.ts';
 import { buildServerConfig, type LogConfig, logConfig, type ServerConfig } from './server-config.ts';
-import { unsupportedBootstrap, unsupportedUses } from './unsupported.ts';
+import { unsupportedUses } from './unsupported.ts';
 import {
   advertiseUnsetError,
   checkAuthToken,
@@ -187,7 +187,7 @@ function finish(input: LoadInput, flags: FlagSet, notices: Notices, exit: Exit):
     notices.add('fatal', 'config/load.ts:187', 'discovery failed', { error: lateError ?? '' });
     return exit(1);
   }
-  const bootstrap = readInitialCluster(flags, advertised);
+  const bootstrap = readInitialCluster(advertised);
   const config = buildServerConfig(flags, {
     dataDir,
     advertisePeerUrls: advertised.peer,
@@ -234,17 +234,13 @@ function defaultAddresses(input: LoadInput, flags: FlagSet, notices: Notices): A
   return { peer, client, initialCluster: followsName ? own : given };
 }
 
-function readInitialCluster(
-  flags: FlagSet,
-  advertised: Advertised,
-): { readonly cluster: InitialCluster; readonly error: string | null } {
+function readInitialCluster(advertised: Advertised): {
+  readonly cluster: InitialCluster;
+  readonly error: string | null;
+} {
   const parsed = parseInitialCluster(advertised.initialCluster);
   if (!parsed.ok) return { cluster: new Map(), error: `error setting up initial cluster: ${parsed.error}` };
-  const state = flags.string('initial-cluster-state');
-  const error =
-    verifyBootstrap(flags.string('name'), parsed.value, advertised.peer) ??
-    unsupportedBootstrap(parsed.value.size, state);
-  return { cluster: parsed.value, error };
+  return { cluster: parsed.value, error: null };
 }
 
 /** etcd's warnings about sizes over what it recommends, and its line about the quota in force. */

@@ -32,10 +32,15 @@ export interface ServerConfig {
 
   /** Only for a member without data; empty when bootstrapError says why it cannot be read. */
   readonly initialCluster: InitialCluster;
-  /** Why a member without data must not start with these flags; a member with data ignores it, as in etcd. */
+  /** Why it cannot be read; a member with data ignores it, as in etcd. The other checks are in server/start-plan.ts. */
   readonly bootstrapError: string | null;
   readonly initialClusterState: 'new' | 'existing';
   readonly initialClusterToken: string;
+  /** Null without --discovery-endpoints. */
+  readonly discovery: DiscoveryConfig | null;
+  /** '' without. */
+  readonly discoverySrv: string;
+  readonly discoverySrvName: string;
   readonly forceNewCluster: boolean;
   readonly strictReconfigCheck: boolean;
   readonly maxLearners: number;
@@ -90,6 +95,24 @@ export interface ServerConfig {
   readonly log: LogConfig;
 }
 
+/** A running store in which the members of a new cluster find each other (v3 discovery). */
+export interface DiscoveryConfig {
+  readonly endpoints: readonly string[];
+  readonly token: string;
+  readonly dialTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly keepAliveMs: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly user: { readonly name: string; readonly password: string } | null;
+  /** Paths, '' where not given; null: without TLS, unless an endpoint's scheme asks for it. */
+  readonly tls: {
+    readonly certFile: string;
+    readonly keyFile: string;
+    readonly caFile: string;
+    readonly skipVerify: boolean;
+  } | null;
+}
+
 export interface LogConfig {
   readonly level: string;
   readonly format: 'json' | 'console';
@@ -119,6 +142,7 @@ type MemberKeys =
   | `advertise${string}`
   | `socket${string}`
   | `initialCluster${string}`
+  | `discovery${string}`
   | 'bootstrapError'
   | 'forceNewCluster'
   | 'strictReconfigCheck'
@@ -142,9 +166,31 @@ function memberPart(flags: FlagSet, resolved: Resolved): PartOf<MemberKeys> {
     bootstrapError: resolved.bootstrapError,
     initialClusterState: flags.string('initial-cluster-state') === 'existing' ? 'existing' : 'new',
     initialClusterToken: flags.string('initial-cluster-token'),
+    discovery: discoveryConfig(flags),
+    discoverySrv: flags.string('discovery-srv'),
+    discoverySrvName: flags.string('discovery-srv-name'),
     forceNewCluster: flags.bool('force-new-cluster'),
     strictReconfigCheck: flags.bool('strict-reconfig-check'),
     maxLearners: flags.number('max-learners'),
+  };
+}
+
+function discoveryConfig(flags: FlagSet): DiscoveryConfig | null {
+  const endpoints = flags.strings('discovery-endpoints');
+  if (endpoints.length === 0) return null;
+  const [certFile, keyFile, caFile] = ['cert', 'key', 'cacert'].map((name) => flags.string(`discovery-${name}`));
+  const skipVerify = flags.bool('discovery-insecure-skip-tls-verify');
+  const hasTls = skipVerify || !flags.bool('discovery-insecure-transport') || `${certFile}${keyFile}${caFile}` !== '';
+  const name = flags.string('discovery-user');
+  return {
+    endpoints,
+    token: flags.string('discovery-token'),
+    dialTimeoutMs: flags.milliseconds('discovery-dial-timeout'),
+    requestTimeoutMs: flags.milliseconds('discovery-request-timeout'),
+    keepAliveMs: flags.milliseconds('discovery-keepalive-time'),
+    keepAliveTimeoutMs: flags.milliseconds('discovery-keepalive-timeout'),
+    user: name === '' ? null : { name, password: flags.string('discovery-password') },
+    tls: hasTls ? { certFile: certFile!, keyFile: keyFile!, caFile: caFile!, skipVerify } : null,
   };
 }
 

@@ -75,6 +75,9 @@ function limitFields(config: ServerConfig): Record<string, NoticeField> {
     'auto-compaction-mode': compaction.mode === 'off' ? 'periodic' : compaction.mode,
     'auto-compaction-retention':
       compaction.mode === 'revision' ? String(compaction.retentionRevisions) : duration(retentionMs),
+    'discovery-token': config.discovery?.token ?? '',
+    'discovery-endpoints': config.discovery?.endpoints.join(',') ?? '',
+    'discovery-user': config.discovery?.user?.name ?? '',
     'downgrade-check-interval': duration(config.downgradeCheckIntervalMs),
     'max-learners': config.maxLearners,
   };

@@ -23,14 +23,6 @@ const rows: readonly Row[] = [
     ],
     reason: 'TLS is not supported yet',
   },
-  {
-    action: 'error',
-    flags: [
-      ...['discovery-endpoints', 'discovery-token', 'discovery-cert', 'discovery-key', 'discovery-cacert'],
-      ...['discovery-user', 'discovery-password', 'discovery-srv', 'discovery-srv-name'],
-    ],
-    reason: 'discovery is not supported yet',
-  },
   { action: 'warning', flags: ['enable-pprof'], reason: 'profiles are not served yet' },
   { action: 'warning', flags: ['enable-distributed-tracing'], reason: 'traces are not sent yet' },
   { action: 'warning', flags: ['memory-mlock'], reason: 'memory is not locked' },
@@ -41,15 +33,10 @@ const rows: readonly Row[] = [
     flags: ['bootstrap-defrag-threshold-megabytes'],
     reason: 'there is no defragmentation at start yet',
   },
-  { action: 'warning', flags: ['corrupt-check-time'], reason: 'there are no other members to compare with yet' },
   { action: 'warning', flags: ['tls-max-version'], reason: 'TLS is not supported yet' },
-  { action: 'warning', flags: ['force-new-cluster'], reason: 'every cluster has one member yet' },
 ];
 
 const gateReasons: ReadonlyMap<string, string> = new Map([
-  ['InitialCorruptCheck', 'there are no other members to compare with yet'],
-  ['CompactHashCheck', 'there are no other members to compare with yet'],
-  ['SetMemberLocalAddr', 'there are no connections to members yet'],
   ['StopGRPCServiceOnDefrag', 'defragmentation does not stop the service'],
 ]);
 
@@ -78,13 +65,6 @@ export function unsupportedUses(flags: FlagSet): UnsupportedUse[] {
   for (const [gate, reason] of gateReasons)
     if (gates.enabled(gate)) uses.push({ action: 'warning', flag: `--feature-gates=${gate}`, reason });
   return [...uses.filter((use) => use.action === 'error'), ...uses.filter((use) => use.action === 'warning')];
-}
-
-/** Why a new cluster of these members cannot be made yet, or null. */
-export function unsupportedBootstrap(memberCount: number, state: string): string | null {
-  if (state === 'existing') return '--initial-cluster-state=existing: joining a cluster is not supported yet';
-  if (memberCount > 1) return '--initial-cluster: a cluster of more than one member is not supported yet';
-  return null;
 }
 
 function isSecure(url: MemberUrl): boolean {

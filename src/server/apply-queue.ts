@@ -24,6 +24,11 @@ export class ApplyQueue {
     if (entries.length > 0) this.lists.push(entries);
   }
 
+  clear(): void {
+    this.lists.length = 0;
+    this.next = 0;
+  }
+
   /** Applies everything, or a slice as long as `mayGoOn`. Returns the index of the last entry applied, 0: none was. */
   run(isCatchingUp: () => boolean, mayGoOn: () => boolean): number {
     let applied = 0;

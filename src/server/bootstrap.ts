@@ -1,61 +1,56 @@
-// Builds the member from what its data directory holds: nothing (a new cluster of one, its log begun as etcd begins it, with the
-// membership change that adds this member), or a database and a log (a restart: the log is replayed from the database's
-// consistent index on). Checks that belong to a start are here; the loop is member.ts.
+// Builds the member from what its data directory holds: nothing (a new cluster, its log begun as etcd begins it, with the membership
+// changes that add its members; or one that runs, which sends its log), or a database and a log (a restart: the log is replayed
+// from the database's consistent index on). Which of them it is says start-plan.ts. Checks of files are here; the loop is member.ts.
 
 import { AlarmStore } from '../apply/alarms.ts';
 import { Applier } from '../apply/applier.ts';
 import { Backend, type BackendObserver } from '../backend/backend.ts';
+import type { BackendOptions } from '../backend/backend-options.ts';
+import { type DatabaseFiles, lmdbFiles } from '../backend/snapshot-conversion.ts';
 import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
-import { clusterId, memberId } from '../config/cluster-id.ts';
 import { urlTexts } from '../config/member-url.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Disk, type DiskLock, errorCode, errorText, nodeDisk } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
+import { type OpenStreamFile, openStreamFile } from '../io/stream-file.ts';
 import type { WalObserver, WalWriterFactory } from '../io/wal-writer.ts';
 import { absolutePath } from '../io/working-directory.ts';
-import { type LeaseCounters, Lessor, leaseIdOf } from '../lease/lessor.ts';
-import {
-  applyHandedOutBytesMax,
-  type BackendLimits,
-  raftMessageBytesMax,
-  raftMessagesInFlightMax,
-  raftUncommittedBytesMax,
-} from '../limits.ts';
-import { type BucketStore, Cluster, hexId } from '../membership/cluster.ts';
+import { type LeaseCounters, Lessor } from '../lease/lessor.ts';
+import { type BackendLimits, logCompactionSlack } from '../limits.ts';
+import { type BucketStore, Cluster, type Member as ClusterMember } from '../membership/cluster.ts';
 import { Store } from '../mvcc/store.ts';
 import { WatchHub } from '../mvcc/watch-hub.ts';
-import { decode, encode } from '../proto/message.ts';
+import type { PeerEvents, PeerRequests, PeerTransport } from '../peer/peer-transport.ts';
+import { encode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
-import { ReadOnlyOption } from '../raft/config.ts';
-import { MemoryStorage } from '../raft/memory-storage.ts';
-import { RawNode } from '../raft/raw-node.ts';
-import {
-  type ConfChangeType,
-  type ConfChangeV2,
-  type ConfState,
-  confChangeAsV2,
-  EMPTY_CONF_STATE,
-  type Entry,
-  EntryType,
-  NO_BYTES,
-} from '../raft/types.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
-import { type BucketName, decodeConfState, encodeMember, MetaKey } from '../snapshot/schema.ts';
+import { type BucketName, encodeMember } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { listSegments, type WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
 import { CompactionHashes } from './compaction-hashes.ts';
-import { checkPermissions, makeDirectory } from './data-directory.ts';
+import { checkPermissions, makeDirectory, walDirectory } from './data-directory.ts';
+import { forceNewCluster } from './force-new-cluster.ts';
+import { storesCheckpoints } from './lease-upkeep.ts';
 import { Member } from './member.ts';
 import { durationText } from './member-log.ts';
 import type { MemberCounters } from './member-parts.ts';
+import { openRaft, readConfState } from './open-raft.ts';
+import { peerEvents } from './peer-events.ts';
 import { ResponseHeaderEncoder } from './response-header.ts';
+import { recoverLeases, storedRevisions } from './restored-state.ts';
+import { checkSnapshotHeld, recoverSnapshot } from './snapshot-recovery.ts';
+import type { StartPlan } from './start-plan.ts';
+import { checkVersions } from './version-check.ts';
 
 /** What the environment lends. */
 export interface BootstrapOptions {
   readonly config: ServerConfig;
-  readonly clusterVersion: string;
+  /** Of planStart(), with the same configuration. */
+  readonly plan: StartPlan;
+  /** The etcd release that this server is. */
+  readonly serverVersion: string;
   readonly logger: Logger;
   readonly random: Random;
   readonly walWriter: WalWriterFactory;
@@ -67,8 +62,19 @@ export interface BootstrapOptions {
   readonly onFatal: (error: FatalError) => void;
   readonly flushConnections: () => void;
   readonly schedule: (run: () => void) => void;
+  /** The way to the peers, made once the ids are known. */
+  readonly newTransport: (
+    events: PeerEvents,
+    ids: { readonly id: bigint; readonly clusterId: bigint },
+  ) => PeerTransport;
+  readonly peerRequests: PeerRequests;
+  readonly onRemoved: (reason: string) => void;
   readonly disk?: Disk;
+  readonly openStreamFile?: OpenStreamFile;
   readonly clock?: Clock;
+  /** The simulation's: over a database in memory. */
+  readonly openBackend?: (options: BackendOptions) => Backend;
+  readonly databases?: DatabaseFiles;
   /** Tests shrink them. */
   readonly limits?: BackendLimits;
   readonly walSegmentBytes?: number;
@@ -95,9 +101,14 @@ export function openMember(options: BootstrapOptions): Member {
   const lock = lockDirectory(disk, directories, config.dataDir);
   let backend: Backend | null = null;
   try {
-    const isNew = !walExists(disk, directories.wal);
-    if (isNew && config.bootstrapError !== null) throw new FatalError(ExitCode.bug, config.bootstrapError);
     const openedMs = (options.clock ?? systemClock).nowMs();
+    recoverSnapshot({
+      disk,
+      logger: options.logger,
+      databases: options.databases ?? lmdbFiles(config.unsafeNoFsync),
+      databasePath: directories.database,
+      walDirectory: directories.wal,
+    });
     backend = openBackend(options, directories);
     return openOver(options, directories, backend, openedMs, lock);
   } catch (error) {
@@ -110,7 +121,8 @@ export function openMember(options: BootstrapOptions): Member {
 
 function openBackend(options: BootstrapOptions, directories: Directories): Backend {
   const { config } = options;
-  return Backend.open({
+  const open = options.openBackend ?? Backend.open;
+  return open({
     path: directories.database,
     clock: options.clock ?? systemClock,
     onFatal: options.onFatal,
@@ -135,8 +147,8 @@ function openOver(
   const disk = options.disk ?? nodeDisk;
   const clock = options.clock ?? systemClock;
   const isNew = !walExists(disk, directories.wal);
-  const newMemberId = memberId(urlTexts(config.advertisePeerUrls), config.initialClusterToken);
-  const metadata = isNew ? { clusterId: clusterId([newMemberId]), memberId: newMemberId } : null;
+  const { plan } = options;
+  const metadata = plan.kind === 'restart' ? null : { clusterId: plan.clusterId, memberId: plan.memberId };
   logger.info('server/bootstrap.ts', 'opened backend db', {
     path: directories.database,
     took: durationText(clock.nowMs() - openedMs),
@@ -165,6 +177,7 @@ function openOver(
     'entry-count': replay.entries.length,
   });
   try {
+    checkSnapshotHeld(replay.marker, directories.database, backend.consistentIndex);
     checkTogether(replay, backend, directories);
     return begin(options, wal, replay, backend, lock);
   } catch (error) {
@@ -175,26 +188,34 @@ function openOver(
 
 /** The member over database and log, which are of one history. */
 function begin(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend, lock: DiskLock): Member {
-  const { config } = options;
-  const member = build(options, wal, replay, backend, lock);
+  const { plan } = options;
   // A first start that was cut short has made the log, but nothing in it is durable: it begins again, under the log's ids.
   const isEmpty = replay.last.index === 0 && replay.hardState.term === 0 && backend.consistentIndex === 0;
-  if (isEmpty) {
-    const id = wal.metadata.memberId;
-    const peerUrls = urlTexts(config.advertisePeerUrls);
-    const own = { id, peerUrls, isLearner: false, name: config.name, clientUrls: [] };
-    const data = encode(ConfChange, { type: 0, nodeId: id, context: encodeMember(own) });
-    member.parts.raft.bootstrap([{ id, data }]);
+  if (isEmpty && plan.kind === 'restart') {
+    throw new FatalError(ExitCode.dataDir, 'the log was emptied while this member started on it');
   }
+  const log = isEmpty || !options.config.forceNewCluster ? replay : forced(options, wal, replay, backend);
+  const member = build(options, wal, log, backend, lock);
+  // The same entries at the same places on every member of a new cluster. Who joins one gets them from its leader.
+  if (isEmpty && plan.kind === 'new') member.parts.raft.bootstrap(plan.members.map(bootstrapPeer));
   logStart(options, member, isEmpty);
   return member;
+}
+
+function forced({ logger }: BootstrapOptions, wal: Wal, replay: WalReplay, backend: Backend): WalReplay {
+  const applied = { index: backend.consistentIndex, confState: readConfState(backend) };
+  return forceNewCluster(wal, replay, applied, logger);
+}
+
+function bootstrapPeer(member: ClusterMember): { readonly id: bigint; readonly data: Buffer } {
+  return { id: member.id, data: encode(ConfChange, { type: 0, nodeId: member.id, context: encodeMember(member) }) };
 }
 
 function makeDirectories(disk: Disk, config: ServerConfig): Directories {
   // Absolute, for the whole life of the process: its working directory may go.
   const dataDir = absolutePath(config.dataDir, '--data-dir');
   const member = `${dataDir}/member`;
-  const wal = config.walDir === '' ? `${member}/wal` : absolutePath(config.walDir, '--wal-dir');
+  const wal = walDirectory(config);
   makeDirectory(disk, `${member}/snap`, `the data directory ${config.dataDir}`);
   makeDirectory(disk, wal, config.walDir === '' ? wal : `--wal-dir ${config.walDir}`);
   if (disk.exists(`${member}/snap/db`)) {
@@ -276,11 +297,16 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
   const cluster = new Cluster(wal.metadata.clusterId, buckets);
   const damaged = cluster.recover();
   assertSound(damaged === null, `its membership: ${damaged}`);
+  if (cluster.members().filter(({ isLearner }) => isLearner).length > config.maxLearners) {
+    throw new FatalError(ExitCode.bug, 'membership: too many learner members in cluster');
+  }
+  checkVersions({ backend, cluster, logger, serverVersion: options.serverVersion });
   const alarms = new AlarmStore(buckets);
   alarms.recover();
-  const lessor = recoverLeases(options, backend, nowMs);
-  const compactRevision = backend.compactRevision === 0 ? -1 : backend.compactRevision;
-  const store = new Store(backend, lessor, Math.max(1, backend.currentRevision), compactRevision);
+  const lessor = newLessor(options, backend, cluster, nowMs);
+  recoverLeases(lessor, backend, logger);
+  const { current, compact } = storedRevisions(backend);
+  const store = new Store(backend, lessor, current, compact);
   const hub = new WatchHub(store, backend);
   store.onCommit = (main) => hub.committed(main, store.changes);
   const quotaBytes = config.quotaBytes ?? Infinity;
@@ -299,7 +325,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
       else compactionHashes.store({ hash: new KvHasher(-1, 0, null).hash(), revision, compactRevision: -1 });
     },
   });
-  const { raft, storage } = openRaft(options, id, replay, backend);
+  const { raft, storage } = openRaft({ config, logger, random: options.random, id, replay, backend });
   const member: Member = new Member({
     id,
     name: config.name,
@@ -309,10 +335,17 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     lock,
     wal,
     backend,
+    files: { disk: options.disk ?? nodeDisk, openStreamFile: options.openStreamFile ?? openStreamFile },
     store,
     hub,
     lessor,
     cluster,
+    transport: options.newTransport(
+      peerEvents(() => member),
+      { id, clusterId: wal.metadata.clusterId },
+    ),
+    peerRequests: options.peerRequests,
+    firstMembers: firstMembers(options.plan),
     alarms,
     applier,
     compactionHashes,
@@ -322,13 +355,25 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
     nowMs,
     wallMs: () => clock.wallMs(),
     electionMs: config.electionTimeoutMs,
+    electionTicks: config.electionTickCount,
+    advancesFirstElection: config.initialElectionTickAdvance,
+    fastLeaseKeepAlive: config.features.enabled('FastLeaseKeepAlive'),
     quotaBytes,
     warningApplyMs: config.warningApplyDurationMs,
     requestBytesMax: config.requestBytesMax,
     catchUpEntries: config.snapshotCatchupEntryCount,
-    clusterVersion: options.clusterVersion,
+    logCompactionEntries: Math.min(config.snapshotEntryCount, logCompactionSlack),
+    strictReconfigCheck: config.strictReconfigCheck,
+    learnersMax: config.maxLearners,
+    serverVersion: options.serverVersion,
+    checks: {
+      corruptMs: config.corruptCheckIntervalMs,
+      compactHashMs: config.features.enabled('CompactHashCheck') ? config.compactHashCheckIntervalMs : 0,
+      downgradeMs: config.downgradeCheckIntervalMs,
+    },
     flushConnections: options.flushConnections,
     schedule: options.schedule,
+    onRemoved: options.onRemoved,
   });
   return member;
 }
@@ -341,10 +386,10 @@ function bucketStore(backend: Backend): BucketStore {
   };
 }
 
-function recoverLeases(options: BootstrapOptions, backend: Backend, nowMs: () => number): Lessor {
+function newLessor(options: BootstrapOptions, backend: Backend, cluster: Cluster, nowMs: () => number): Lessor {
   const { config, leaseCounters } = options;
   const electionTicks = config.electionTickCount;
-  const lessor = new Lessor({
+  return new Lessor({
     nowMs,
     // etcd's minimum: one and a half election timeouts in whole ticks, rounded up to seconds.
     minTtlSeconds: Math.ceil((Math.floor((3 * electionTicks) / 2) * config.heartbeatIntervalMs) / 1000),
@@ -354,78 +399,8 @@ function recoverLeases(options: BootstrapOptions, backend: Backend, nowMs: () =>
     },
     counters: leaseCounters,
     checkpoints: config.features.enabled('LeaseCheckpoint'),
+    persistsCheckpoints: () => config.features.enabled('LeaseCheckpointPersist') || storesCheckpoints(cluster),
   });
-  backend.bucketScan('lease', undefined, undefined, (_key, value) => {
-    const isLease = lessor.recover(Buffer.from(value));
-    assertSound(isLease, 'a stored lease does not parse');
-    return true;
-  });
-  backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => {
-    if (lessor.recoverKey(leaseHi, leaseLo, key, start, end)) return;
-    options.logger.error('server/bootstrap.ts', 'failed to attach a lease', {
-      lease: hexId(leaseIdOf(leaseHi, leaseLo)),
-    });
-  });
-  return lessor;
-}
-
-function openRaft(
-  options: BootstrapOptions,
-  id: bigint,
-  replay: WalReplay,
-  backend: Backend,
-): { raft: RawNode; storage: MemoryStorage } {
-  const { config, logger, random } = options;
-  const confState = readConfState(backend);
-  const storage = new MemoryStorage(confState);
-  if (replay.start.index > 0) {
-    storage.applySnapshot({ meta: { confState, index: replay.start.index, term: replay.start.term }, data: NO_BYTES });
-  }
-  storage.append(replay.entries);
-  const { hardState } = replay;
-  // What the database holds was committed, even if the log's last note of the commit index is older.
-  storage.setHardState({ ...hardState, commit: Math.max(hardState.commit, backend.consistentIndex) });
-  const raft = new RawNode({
-    id,
-    electionTick: config.electionTickCount,
-    heartbeatTick: 1,
-    storage,
-    applied: backend.consistentIndex,
-    maxSizePerMessage: raftMessageBytesMax,
-    maxCommittedSizePerReady: applyHandedOutBytesMax,
-    maxUncommittedEntriesSize: raftUncommittedBytesMax,
-    maxInflightMessages: raftMessagesInFlightMax,
-    maxInflightBytes: Infinity,
-    checkQuorum: true,
-    preVote: config.preVote,
-    readOnlyOption: ReadOnlyOption.safe,
-    random: (n) => random.below(n),
-    logger: {
-      debugEnabled: false,
-      debug: (line) => logger.debug('raft/raft.ts', line),
-      info: (line) => logger.info('raft/raft.ts', line),
-      warn: (line) => logger.warn('raft/raft.ts', line),
-    },
-    disableProposalForwarding: false,
-    decodeConfChange,
-  });
-  return { raft, storage };
-}
-
-function readConfState(backend: Backend): ConfState {
-  const bytes = backend.bucketGet('meta', MetaKey.confState);
-  if (bytes === undefined) return EMPTY_CONF_STATE;
-  const confState = decodeConfState(bytes);
-  assertSound(confState !== null, 'its confState does not parse');
-  return confState;
-}
-
-function decodeConfChange(entry: Entry): ConfChangeV2 | null {
-  if (entry.type !== EntryType.confChange) return null;
-  const change = decode(ConfChange, entry.data);
-  if (change === undefined) return null;
-  const type = (change.type ?? 0) as ConfChangeType;
-  return confChangeAsV2({ type, nodeId: change.nodeId ?? 0n, context: change.context ?? NO_BYTES });
 }
 
 function logStart({ logger, config }: BootstrapOptions, member: Member, isNew: boolean): void {
@@ -438,4 +413,9 @@ function logStart({ logger, config }: BootstrapOptions, member: Member, isNew: b
     'current-revision': parts.store.currentRevision,
     'data-dir': config.dataDir,
   });
+}
+
+function firstMembers(plan: StartPlan): readonly ClusterMember[] {
+  if (plan.kind === 'restart') return [];
+  return plan.kind === 'new' ? plan.members : plan.remotes;
 }

@@ -15,6 +15,10 @@ export class CompactionHashes {
     this.hashes = this.hashes.slice(-compactionHashesMax);
   }
 
+  all(): readonly CompactionHash[] {
+    return this.hashes;
+  }
+
   at(revision: number): CompactionHash | undefined {
     return this.hashes.find((hash) => hash.revision === revision);
   }

@@ -1,8 +1,16 @@
 // The directories that a member lives in: made, and looked at as etcd looks at them. What is in them is bootstrap.ts's.
 
 import { ExitCode, FatalError } from '../base/fatal.ts';
+import type { ServerConfig } from '../config/server-config.ts';
 import { type Disk, errorCode, errorText } from '../io/file.ts';
+import { absolutePath } from '../io/working-directory.ts';
 import type { Logger } from '../telemetry/logger.ts';
+
+/** Absolute, whatever the working directory becomes. */
+export function walDirectory({ dataDir, walDir }: ServerConfig): string {
+  if (walDir !== '') return absolutePath(walDir, '--wal-dir');
+  return `${absolutePath(dataDir, '--data-dir')}/member/wal`;
+}
 
 /** With its parents; `name` is what the operator knows it as. Throws FatalError. */
 export function makeDirectory(disk: Disk, directory: string, name: string): void {

@@ -8,136 +8,14 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import type { Applier } from '../apply/applier.ts';
-import type { FatalError } from '../base/fatal.ts';
-import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/server-config.ts';
-import type { DiskLock } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
-import { syncWriter } from '../io/wal-writer.ts';
-import { RequestField } from '../proto/internal-request.ts';
-import { encode } from '../proto/message.ts';
-import { Logger } from '../telemetry/logger.ts';
-import { Metrics } from '../telemetry/metrics.ts';
-import { PutMessage } from '../testing/kv-messages.ts';
-import { SimCrash, SimDisk } from '../testing/sim-disk.ts';
-import { openMember } from './bootstrap.ts';
-import type { Member } from './member.ts';
-import { backendObserver, leaseCounters, memberCounters, walObserver } from './observers.ts';
+import { configFor, put, StartDisk, type Started, start, whenReady } from '../testing/crashed-start.ts';
+import { silentRequests, silentTransport } from '../testing/silent-transport.ts';
+import { SimCrash } from '../testing/sim-disk.ts';
 
 const seed = Number(process.env['FIRST_START_SEED'] ?? 1);
-const silent = new Logger({ level: 'fatal', format: 'json', sink: { write: () => {}, flush: () => {} }, now: () => 0 });
-
-/** Directories exist for the real database too, and it is known when the member has let go of everything. */
-class StartDisk extends SimDisk {
-  private held = 0;
-  private onFree: (() => void) | null = null;
-
-  override mkdir(directory: string): void {
-    super.mkdir(directory);
-    mkdirSync(directory, { recursive: true });
-  }
-
-  override lock(file: string): DiskLock | null {
-    const lock = super.lock(file);
-    if (lock === null) return null;
-    this.held++;
-    let isHeld = true;
-    return {
-      release: () => {
-        lock.release();
-        if (isHeld) this.held--;
-        isHeld = false;
-        if (this.held === 0) this.onFree?.();
-      },
-    };
-  }
-
-  /** Of a start that failed: its database is closed. */
-  async free(): Promise<void> {
-    if (this.held > 0) await new Promise<void>((resolve) => (this.onFree = resolve));
-    this.onFree = null;
-  }
-}
-
-async function configFor(dataDir: string): Promise<ServerConfig> {
-  const loaded = await loadConfig({
-    argv: ['keelson', '--name=m1', `--data-dir=${dataDir}`],
-    env: {},
-    readFile: () => '',
-    defaultHost: () => null,
-    nodeVersion: 'test',
-    platform: 'linux',
-    arch: 'x64',
-  });
-  if (loaded.kind === 'exit') throw new Error(loaded.stderr);
-  return loaded.config;
-}
-
-interface Started {
-  readonly member: Member;
-  /** Rejects with the SimCrash that came in the loop. */
-  readonly crashed: Promise<never>;
-}
-
-function start(config: ServerConfig, disk: StartDisk): Started {
-  const options = { serverVersion: '3.7.1', runtimeVersion: 'test', extensive: false, features: [] };
-  const metrics = new Metrics(options, async () => assert.fail('nobody scrapes'));
-  let crash: (error: unknown) => void;
-  const crashed = new Promise<never>((_, reject) => (crash = reject));
-  crashed.catch(() => {});
-  const member = openMember({
-    config,
-    clusterVersion: '3.7.0',
-    logger: silent,
-    random: new SeededRandom(seed),
-    walWriter: syncWriter(disk),
-    walObserver: walObserver(metrics),
-    backendObserver: backendObserver(metrics, () => 0),
-    memberCounters: memberCounters(metrics),
-    leaseCounters: leaseCounters(metrics),
-    failpoints: null,
-    onFatal: (error: FatalError) => crash(error),
-    flushConnections: () => {},
-    schedule: (run) =>
-      setImmediate(() => {
-        try {
-          run();
-        } catch (error) {
-          crash(error);
-        }
-      }),
-    disk,
-    walSegmentBytes: 16_384,
-  });
-  return { member, crashed };
-}
-
-/** Resolves with the answer's revision. */
-function put(member: Member, key: string): Promise<number> {
-  const bytes = encode(PutMessage, { key: Buffer.from(key), value: Buffer.from('v') });
-  return new Promise((resolve, reject) => {
-    const applied = (applier: Applier): void => resolve(applier.error === null ? applier.revision : Number.NaN);
-    const error = member.propose(RequestField.put, bytes, 0, bytes.length, { applied, failed: reject });
-    if (error !== null) reject(error);
-  });
-}
-
-/** A start takes some hundred ms; one that takes this long has nothing more to do. */
-const startMsMax = 30_000;
-
-async function whenReady({ member, crashed }: Started): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not ready after ${startMsMax} ms`)), startMsMax);
-  });
-  try {
-    await Promise.race([new Promise<void>((ready) => member.start(ready)), crashed, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
+const nobody = { newTransport: () => silentTransport, peerRequests: silentRequests };
 interface Run {
   readonly isWhole: boolean;
   /** The put was answered. */
@@ -150,7 +28,7 @@ interface Run {
 async function firstStart(config: ServerConfig, disk: StartDisk): Promise<Run> {
   let started: Started;
   try {
-    started = start(config, disk);
+    started = await start(config, disk, seed, nobody);
   } catch (error) {
     assert.ok(error instanceof SimCrash, String(error));
     await disk.free();
@@ -173,7 +51,7 @@ async function firstStart(config: ServerConfig, disk: StartDisk): Promise<Run> {
 
 /** Starts again: it must be a member like any other. */
 async function nextStart(config: ServerConfig, disk: StartDisk, before: Run): Promise<void> {
-  const started = start(config, disk);
+  const started = await start(config, disk, seed, nobody);
   const { member } = started;
   await whenReady(started);
   const { cluster, id, raft, store } = member.parts;

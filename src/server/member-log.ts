@@ -3,7 +3,8 @@
 
 import type { BackendSizes, CompactionHash } from '../backend/backend-options.ts';
 import { formatDuration, humanBytes as goHumanBytes } from '../config/go-value.ts';
-import { type Member as ClusterMember, hexId } from '../membership/cluster.ts';
+import { hexId } from '../membership/cluster.ts';
+import { majorMinor } from '../membership/semantic-version.ts';
 import type { InternalRequest } from '../proto/internal-request.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
@@ -45,6 +46,8 @@ export class MemberLog {
   private readonly parts: MemberParts;
   private readonly ids: LogFields;
   private readonly id: string;
+  /** When readsTimedOut() was told last. */
+  private readsTimedOutMs = -Infinity;
 
   constructor(parts: MemberParts) {
     this.parts = parts;
@@ -52,8 +55,22 @@ export class MemberLog {
     this.ids = { 'cluster-id': hexId(parts.cluster.id), 'local-member-id': this.id };
   }
 
-  elected(leader: bigint, term: number): void {
-    this.parts.logger.info(CALLER, `raft.node: ${this.id} elected leader ${hexId(leader)} at term ${term}`);
+  /** In the words of raft's node. */
+  leaderIs(before: bigint, leader: bigint, term: number): void {
+    const node = `raft.node: ${this.id}`;
+    let line = `${node} elected leader ${hexId(leader)} at term ${term}`;
+    if (leader === 0n) line = `${node} lost leader ${hexId(before)} at term ${term}`;
+    else if (before !== 0n) line = `${node} changed leader from ${hexId(before)} to ${hexId(leader)} at term ${term}`;
+    this.parts.logger.info(CALLER, line);
+  }
+
+  transferred(from: bigint, to: bigint, tookMs: number): void {
+    this.parts.logger.info(CALLER, 'leadership transfer finished', {
+      'local-member-id': this.id,
+      'old-leader-member-id': hexId(from),
+      'new-leader-member-id': hexId(to),
+      took: durationText(tookMs),
+    });
   }
 
   published(name: string, clientUrls: readonly string[]): void {
@@ -69,18 +86,19 @@ export class MemberLog {
     this.parts.logger.warn(CALLER, 'failed to publish local member to cluster through raft', fields);
   }
 
-  addedMember({ id, peerUrls, isLearner }: ClusterMember): void {
-    this.parts.logger.info(CALLER, 'added member', {
-      ...this.ids,
-      'added-peer-id': hexId(id),
-      'added-peer-peer-urls': peerUrls,
-      'added-peer-is-learner': isLearner,
-    });
+  /** `from` undefined: the cluster has none. */
+  settingClusterVersion(from: string | undefined, to: string): void {
+    const { logger } = this.parts;
+    if (from === undefined) {
+      const fields = { 'cluster-version': majorMinor(to) };
+      logger.info(CALLER, 'setting up initial cluster version using v3 API', fields);
+    } else {
+      logger.info(CALLER, 'updating cluster version using v3 API', { from: majorMinor(from), to: majorMinor(to) });
+    }
   }
 
-  settingClusterVersion(version: string): void {
-    const fields = { 'cluster-version': majorMinor(version) };
-    this.parts.logger.info(CALLER, 'setting up initial cluster version using v3 API', fields);
+  clusterVersionUpdated(version: string): void {
+    this.parts.logger.info(CALLER, 'cluster version is updated', { 'cluster-version': majorMinor(version) });
   }
 
   /** `from` undefined: the cluster had none. */
@@ -93,7 +111,6 @@ export class MemberLog {
       logger.info(CALLER, 'updated cluster version', { ...this.ids, ...change });
     }
     logger.info(CALLER, 'enabled capabilities for version', shown);
-    logger.info(CALLER, 'cluster version is updated', shown);
   }
 
   quotaExceeded(): void {
@@ -105,6 +122,19 @@ export class MemberLog {
   replayed(entryCount: number, tookMs: number): void {
     const fields = { 'entry-count': entryCount, took: durationText(tookMs) };
     this.parts.logger.info(CALLER, 'applied what the log had beyond the database', fields);
+  }
+
+  readsRetried(round: number, afterMs: number): void {
+    const fields = { 'sent-request-id': round, 'retry-timeout': durationText(afterMs) };
+    this.parts.logger.warn(CALLER, 'waiting for ReadIndex response took too long, retrying', fields);
+  }
+
+  /** Once in that time: reads go on to come, and to time out. */
+  readsTimedOut(nowMs: number, afterMs: number): void {
+    if (nowMs - this.readsTimedOutMs < afterMs) return;
+    this.readsTimedOutMs = nowMs;
+    const message = 'timed out waiting for read index response (local node might have slow network)';
+    this.parts.logger.warn(CALLER, message, { timeout: durationText(afterMs) });
   }
 
   /** In the memory of raft; the files of the WAL are released by themselves. */
@@ -187,8 +217,4 @@ export class MemberLog {
 function entryLine(request: InternalRequest, entry: Buffer): string {
   const id = (BigInt(request.idPrefix) << 48n) | BigInt(request.idCounter);
   return entryText(id, request.field, entry, request.start, request.end);
-}
-
-function majorMinor(version: string): string {
-  return version.split('.').slice(0, 2).join('.');
 }

@@ -1,65 +1,125 @@
 // The member: what the services of rpc/ ask, and the loop that drives raft, the WAL and the state machine, once a turn for everything
 // that the turn brought: propose → append → sync → apply → answer. The loop never waits for the disk longer than walWaitMs; beyond it
 // goes on by the WAL's message. What it drives has files of its own: proposals.ts, read-queue.ts, state-machine.ts, compactions.ts,
-// publication.ts, lease-upkeep.ts. Building all of it at start is bootstrap.ts.
+// publication.ts, leases.ts, leadership.ts, snapshot-transfer.ts. Building all of it at start is bootstrap.ts.
 
 import { alarmText } from '../apply/alarms.ts';
-import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { logCompactionSlack, overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
+import { readRoundRetryMs, removedStayMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
+import { overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import type { RequestField } from '../proto/internal-request.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Ready } from '../raft/raw-node.ts';
-import { type ConfState, NONE, RaftState } from '../raft/types.ts';
+import {
+  ConfChangeType,
+  type ConfState,
+  type Message,
+  MessageType,
+  NO_BYTES,
+  NONE,
+  type NodeId,
+  RaftState,
+  type Snapshot,
+} from '../raft/types.ts';
+import type { WalSnapshotMarker } from '../wal/format.ts';
 import { Compactions } from './compactions.ts';
-import { LeaseUpkeep } from './lease-upkeep.ts';
+import { Corruption } from './corruption.ts';
+import { CorruptionPeers } from './corruption-peers.ts';
+import { Downgrades } from './downgrades.ts';
+import { HeartbeatWatch } from './heartbeat-watch.ts';
+import { HeldProposals } from './held-proposals.ts';
+import { Leadership } from './leadership.ts';
+import { Leases } from './leases.ts';
 import { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
+import { MembershipChanges } from './membership.ts';
+import type { AppliedChange } from './membership-change.ts';
 import type { PendingProposals, Waiter } from './pending.ts';
 import { Proposals } from './proposals.ts';
 import { Publication } from './publication.ts';
 import { ReadQueue, type ReadWaiter } from './read-queue.ts';
+import { SnapshotTransfers } from './snapshot-transfer.ts';
 import { StateMachine } from './state-machine.ts';
+import { StorageVersion } from './storage-version.ts';
+import { Versions } from './versions.ts';
 
 /** Stands beside the fields of InternalRaftRequest as the kind of a Txn that only reads, which is in no entry. */
 export const readOnlyTxnKind = 0;
 
+/** A Ready whose writes are on their way to the disk, and what waits for them. */
+interface Unpersisted {
+  readonly ticket: number;
+  readonly sequence: number;
+  readonly messages: readonly Message[];
+  readonly snapshot: Snapshot | null;
+}
+
 export class Member {
   readonly parts: MemberParts;
   readonly log: MemberLog;
+  readonly leadership: Leadership;
+  readonly leases: Leases;
+  readonly storageVersion: StorageVersion;
+  readonly downgrades: Downgrades;
+  readonly corruption: Corruption;
+  readonly snapshots: SnapshotTransfers;
+  readonly membership: MembershipChanges;
 
   private readonly proposals: Proposals;
   private readonly reads: ReadQueue;
   private readonly machine: StateMachine;
   private readonly compactions: Compactions;
   private readonly publication: Publication;
-  private readonly leases: LeaseUpkeep;
+  private readonly held: HeldProposals;
+  private readonly heartbeats: HeartbeatWatch;
+  private readonly versions: Versions;
   private scheduled = false;
   private running = false;
   private stopping = false;
-  /** Readies that were written: persisted up to `sequence` once `ticket` is durable. */
-  private readonly unpersisted: { ticket: number; sequence: number }[] = [];
+  /** Oldest first. */
+  private readonly unpersisted: Unpersisted[] = [];
   private lastTicket = 0;
+  /** Entries that this turn has given to the log. */
+  private appended = 0;
   /** True once an entry of this term is committed: a new leader doesn't know the commit index before. */
   private committedInTerm = false;
+  private lastLead: NodeId = NONE;
   /** The whole cluster is this member: what it has committed is what there is. */
   private isLoneVoter = false;
+  /** When this member's removal was applied. */
+  private removedMs: number | null = null;
 
   constructor(parts: MemberParts) {
     this.parts = parts;
     this.log = new MemberLog(parts);
     const wake = (): void => this.wake();
     this.proposals = new Proposals(parts, this.log, wake);
-    this.reads = new ReadQueue(parts.raft);
+    this.reads = new ReadQueue(parts.raft, this.proposals);
     this.machine = new StateMachine(parts, this.log, this.proposals, {
       termBegan: () => this.noteTerm(),
       confChanged: (confState) => this.noteConfState(confState),
+      membershipChanged: (change) => this.noteMembership(change),
+      versionChanged: () => this.storageVersion.follow(),
       wake,
     });
     this.compactions = new Compactions(parts, this.log);
     this.publication = new Publication(parts, this.log, this.proposals);
-    this.leases = new LeaseUpkeep(parts, this.proposals);
+    const read = (waiter: ReadWaiter): void => this.read(waiter);
+    this.leases = new Leases(parts, this.proposals, { read, wake, requestTimeoutMs: this.requestTimeoutMs });
+    this.storageVersion = new StorageVersion(parts);
+    this.versions = new Versions(parts, this.log, this.proposals, this.storageVersion);
+    this.downgrades = new Downgrades(parts, this.proposals, (waiter) => this.read(waiter));
+    this.corruption = new Corruption(new CorruptionPeers(this, this.proposals), parts.checks);
+    this.leadership = new Leadership(parts, this.log, wake);
+    this.heartbeats = new HeartbeatWatch(parts);
+    this.held = new HeldProposals(parts.raft, parts.electionMs);
+    this.membership = new MembershipChanges(parts, this.proposals, {
+      requestTimeoutMs: this.requestTimeoutMs,
+      timeoutError: (sinceMs) => this.leadership.timeoutError(sinceMs),
+      wake,
+    });
+    this.snapshots = new SnapshotTransfers(parts);
     parts.header.term = parts.raft.term;
     this.noteConfState(parts.raft.status().confState);
     parts.backend.onDurable = (index) => this.releaseLog(index);
@@ -67,6 +127,9 @@ export class Member {
 
   /** Starts the loop; `onReady` is called once the member has published itself, that is, can serve. */
   start(onReady: () => void): void {
+    const { id, cluster, transport, firstMembers } = this.parts;
+    const members = [...cluster.members(), ...firstMembers];
+    for (const member of members) if (member.id !== id) transport.addPeer(member.id, member.peerUrls);
     this.publication.whenFirst(onReady);
     this.machine.startReplay();
     // A lone voter needs no election timeout; while a change of the voters may be among what is to be applied, applyWaiting() asks.
@@ -77,6 +140,10 @@ export class Member {
 
   get isLeader(): boolean {
     return this.parts.raft.isLeader;
+  }
+
+  get isLearner(): boolean {
+    return this.parts.raft.isLearner;
   }
 
   get leader(): bigint {
@@ -160,6 +227,43 @@ export class Member {
     this.wake();
   }
 
+  // --- Peers ---
+
+  /** A message of a peer: raft hears it now, what follows from it is done at the end of the turn. */
+  receive(message: Message): void {
+    const { id, cluster, raft, logger } = this.parts;
+    if (this.stopping) return;
+    if (message.to !== id || cluster.isRemoved(message.from)) {
+      const reason = message.to === id ? 'removed' : 'mismatch';
+      logger.warn(
+        'server/member.ts',
+        `rejected Raft message ${reason === 'removed' ? 'from removed' : 'to mismatch'} member`,
+        {
+          'local-member-id': id.toString(16),
+          [`${reason}-member-id`]: (message.to === id ? message.from : message.to).toString(16),
+        },
+      );
+      return;
+    }
+    if (this.held.takes(message, this.parts.nowMs())) return;
+    raft.step(message);
+    this.wake();
+  }
+
+  noteUnreachable(id: NodeId): void {
+    this.parts.raft.reportUnreachable(id);
+  }
+
+  noteSnapshotSent(id: NodeId, succeeded: boolean): void {
+    this.parts.raft.reportSnapshot(id, succeeded);
+    this.wake();
+  }
+
+  /** The cluster has this member no more. */
+  endAsRemoved(reason: string): void {
+    if (!this.stopping) this.parts.onRemoved(reason);
+  }
+
   // --- The loop ---
 
   /** Has the loop run at the end of this turn. */
@@ -176,59 +280,100 @@ export class Member {
     this.running = true;
     const { raft, wal } = this.parts;
     this.applyWaiting();
-    const submitted = this.submit();
-    this.reads.startRound();
+    this.submit();
+    this.reads.startRound(this.parts.nowMs());
     // A turn that brought much lets the sockets have the next one while the disk syncs: it will bring more. Otherwise nothing is
     // likely to come before the sync is done, and waiting for it here costs least. Not for long: a stalled disk must not stop
     // the loop, after walWaitMs the rest comes by the WAL's message.
-    const overlaps = submitted >= overlapProposalsMin;
+    let overlaps = false;
     do {
       while (raft.hasReady()) this.handle(raft.ready());
+      overlaps ||= this.appended >= overlapProposalsMin;
+      // Peers write to their disks while this one does.
+      this.parts.transport.flush();
       if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, overlaps ? 0 : walWaitMs)) {
         while (raft.hasReady()) this.handle(raft.ready());
         if (overlaps) this.wake();
         break;
       }
     } while (raft.hasReady());
+    this.appended = 0;
     this.reads.answer(raft.appliedIndex);
+    this.leases.applied(raft.appliedIndex);
     this.parts.hub.flush();
     if (this.parts.hub.hasCatchUp && this.parts.hub.catchUp()) this.wake();
+    this.parts.transport.flush();
     this.parts.flushConnections();
     this.running = false;
   };
 
-  /** Returns how many proposals the turn brought. */
-  private submit(): number {
+  private submit(): void {
     // The flusher is behind: what it has not written would only grow. Clients wait, as they do for etcd's own backend.
-    if (this.proposals.isEmpty || !this.machine.hasRoom()) return 0;
-    return this.proposals.submit();
+    if ((this.proposals.isEmpty && !this.leases.hasDue) || !this.machine.hasRoom()) return;
+    this.leases.submit();
+    if (!this.proposals.isEmpty) this.proposals.submit();
   }
 
   private handle(ready: Ready): void {
     const { raft, wal, storage } = this.parts;
     if (ready.softState !== null) this.noteLeader(ready.softState.lead, ready.softState.state);
-    assert(ready.snapshot === null, 'a snapshot from a peer without peers');
-    if (ready.hardState !== null || ready.entries.length > 0) {
+    // A leader's appends travel while its own sync runs.
+    if (ready.messages.length > 0) this.send(ready.messages);
+    const { snapshot } = ready;
+    if (ready.hardState !== null || ready.entries.length > 0 || snapshot !== null) {
       failpoint('raftBeforeSave');
+      if (snapshot !== null) storage.applySnapshot(snapshot);
       storage.append(ready.entries);
-      wal.append(ready.hardState, ready.entries);
+      this.appended += ready.entries.length;
+      wal.append(ready.hardState, ready.entries, markerOf(snapshot));
       if (ready.mustSync) this.lastTicket = wal.sync(this.onDurable);
       failpoint('raftAfterSave');
     }
+    // Entries of before the snapshot that are not applied yet are in it.
+    if (snapshot !== null) this.machine.replaceBy(snapshot);
     if (ready.sequence > 0) {
-      if (wal.durableTicket >= this.lastTicket && this.unpersisted.length === 0) raft.persisted(ready.sequence);
-      else this.unpersisted.push({ ticket: this.lastTicket, sequence: ready.sequence });
+      const { sequence, messagesAfterPersist: messages } = ready;
+      const written = { ticket: this.lastTicket, sequence, messages, snapshot };
+      if (wal.durableTicket >= this.lastTicket && this.unpersisted.length === 0) this.persisted(written);
+      else this.unpersisted.push(written);
     }
     this.reads.confirm(ready.readStates);
+    // Those that came while a round was on its way, or whose leader is another now: nothing else may come to begin theirs.
+    if (this.reads.hasNew) this.reads.startRound(this.parts.nowMs());
     this.machine.add(ready.committedEntries);
     this.applyWaiting();
+    if (raft.hasReady()) this.wake();
+  }
+
+  private send(messages: readonly Message[]): void {
+    let hasSnapshots = false;
+    for (let i = 0; i < messages.length; i++) {
+      const { type, to } = messages[i]!;
+      if (type === MessageType.heartbeat) this.heartbeats.sent(to);
+      else if (type === MessageType.snap) hasSnapshots = true;
+    }
+    if (!hasSnapshots) {
+      this.parts.transport.send(messages);
+      return;
+    }
+    this.parts.transport.send(messages.filter(({ type }) => type !== MessageType.snap));
+    for (const message of messages) if (message.type === MessageType.snap) this.snapshots.send(message);
+  }
+
+  private persisted({ sequence, messages, snapshot }: Unpersisted): void {
+    this.parts.raft.persisted(sequence);
+    if (messages.length > 0) this.send(messages);
+    if (snapshot === null) return;
+    this.snapshots.install(snapshot, () => {
+      this.machine.installed(snapshot);
+      this.noteConfState(snapshot.meta.confState);
+      this.wake();
+    });
   }
 
   private readonly onDurable = (ticket: number): void => {
     const { unpersisted } = this;
-    let sequence = 0;
-    while (unpersisted.length > 0 && unpersisted[0]!.ticket <= ticket) sequence = unpersisted.shift()!.sequence;
-    if (sequence > 0) this.parts.raft.persisted(sequence);
+    while (unpersisted.length > 0 && unpersisted[0]!.ticket <= ticket) this.persisted(unpersisted.shift()!);
     if (!this.running) this.wake();
   };
 
@@ -244,16 +389,19 @@ export class Member {
 
   private readonly isCatchingUp = (): boolean => !(this.parts.raft.isLeader && this.committedInTerm);
 
-  private noteLeader(lead: bigint, state: RaftState): void {
-    const { header, raft, lessor, counters } = this.parts;
-    header.term = raft.term;
+  private noteLeader(lead: NodeId, state: RaftState): void {
+    const { raft, lessor, counters } = this.parts;
     this.committedInTerm = false;
-    if (lead !== NONE) {
-      counters.leaderChanges++;
-      this.log.elected(lead, raft.term);
-    }
+    if (lead !== NONE && lead !== this.lastLead) counters.leaderChanges++;
+    if (lead !== this.lastLead) this.log.leaderIs(this.lastLead, lead, raft.term);
+    this.lastLead = lead;
     this.reads.restart();
+    this.heartbeats.reset();
+    this.leases.leaderChanged();
     if (state !== RaftState.leader) lessor.demote();
+    this.leadership.changed();
+    if (this.held.release(this.parts.nowMs())) this.wake();
+    this.publication.leaderChanged();
   }
 
   private noteTerm(): void {
@@ -261,7 +409,7 @@ export class Member {
     this.committedInTerm = true;
     if (!raft.isLeader) return;
     lessor.promote(electionMs);
-    this.publication.publish();
+    this.versions.leads();
   }
 
   private noteConfState(confState: ConfState): void {
@@ -270,11 +418,25 @@ export class Member {
     this.isLoneVoter = voters.length === 1 && voters[0] === this.parts.id && votersOutgoing.length === 0;
   }
 
+  private noteMembership(change: AppliedChange): void {
+    const { id, nowMs } = this.parts;
+    const { type, nodeId, refusal } = change;
+    if (type === ConfChangeType.removeNode && nodeId === id && refusal === null) this.removedMs = nowMs();
+    this.membership.applied(change);
+  }
+
   /** Entries behind the applied ones stay for followers that lag; what is older leaves memory now and then. */
   private compactLog(): void {
-    const { storage, raft, catchUpEntries } = this.parts;
-    const keepFrom = raft.appliedIndex - catchUpEntries;
-    if (keepFrom - storage.firstIndex() <= logCompactionSlack) return;
+    const { storage, raft, catchUpEntries, logCompactionEntries } = this.parts;
+    const applied = raft.appliedIndex;
+    // Who was just sent a snapshot goes on from there.
+    const heldFrom = Math.max(this.snapshots.heldIndex, applied - snapshotLogHeldEntriesMax);
+    const keepFrom = Math.min(applied - catchUpEntries, heldFrom);
+    if (keepFrom - storage.firstIndex() <= logCompactionEntries) return;
+    // Who needs what goes now gets the database instead, as of when it is sent.
+    if (raft.appliedIndex > storage.snapshot()!.meta.index) {
+      storage.createSnapshot(raft.appliedIndex, raft.status().confState, NO_BYTES);
+    }
     storage.compact(keepFrom);
     this.log.compactedLog(keepFrom);
   }
@@ -291,11 +453,26 @@ export class Member {
     if (this.stopping) return;
     const { raft, nowMs, counters, hub } = this.parts;
     raft.tick();
-    if (raft.isLeader && this.committedInTerm) this.publication.retry();
     const now = nowMs();
-    this.proposals.expire(now - this.requestTimeoutMs);
-    if (this.reads.expire(now - readCatchUpMs - this.requestTimeoutMs) > 0) counters.slowReadIndexes++;
+    this.leadership.tick(now, this.unpersisted[0]?.ticket ?? 0);
+    this.held.release(now);
+    this.publication.tick();
+    this.proposals.expire(now - this.requestTimeoutMs, (sinceMs) => this.leadership.timeoutError(sinceMs));
+    if (this.reads.expire(now - readCatchUpMs - this.requestTimeoutMs) > 0) {
+      counters.slowReadIndexes++;
+      this.log.readsTimedOut(now, this.requestTimeoutMs);
+    }
+    const retriedRound = this.isLoneVoter ? 0 : this.reads.retry(now - readRoundRetryMs);
+    if (retriedRound > 0) this.log.readsRetried(retriedRound, readRoundRetryMs);
     this.leases.tick(now);
+    this.snapshots.tick(now);
+    this.membership.tick(now);
+    if (this.removedMs !== null && this.removedMs < now - removedStayMs) {
+      this.removedMs = null;
+      this.endAsRemoved('the member has been permanently removed from the cluster');
+    }
+    this.versions.tick(now);
+    this.corruption.tick(now);
     if (raft.hasReady() || !this.proposals.isEmpty || this.reads.hasNew || hub.hasCatchUp) this.wake();
   }
 
@@ -303,7 +480,11 @@ export class Member {
   stop(done: () => void): void {
     this.stopping = true;
     this.proposals.stop();
+    this.leases.stop();
+    this.membership.stop();
     this.reads.fail(etcdErrors.stopped);
+    this.snapshots.stop();
+    this.parts.transport.stop();
     this.parts.flushConnections();
     const { backend, wal, lock } = this.parts;
     backend.close(() => {
@@ -312,4 +493,8 @@ export class Member {
       done();
     });
   }
+}
+
+function markerOf(snapshot: Snapshot | null): WalSnapshotMarker | null {
+  return snapshot === null ? null : { index: snapshot.meta.index, term: snapshot.meta.term, reset: true };
 }

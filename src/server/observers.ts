@@ -103,6 +103,7 @@ export function memberCounters({ server, disk }: Metrics): MemberCounters {
     kind === readOnlyTxnKind ? 'ReadonlyTxn' : (operationNames.get(kind) ?? 'Unknown');
   return {
     leaderChanges: 0,
+    lateHeartbeats: 0,
     proposalsFailed: 0,
     slowApplies: 0,
     readIndexesFailed: 0,
@@ -124,8 +125,16 @@ export function memberCounters({ server, disk }: Metrics): MemberCounters {
       }
       outcomes.observe(succeeded, seconds);
     },
+    observePromotion: (failure) => {
+      if (failure === null) server.learnerPromoteSuccesses++;
+      else server.learnerPromoteFailures.with(failure).value++;
+    },
     observeRange: (succeeded, seconds) => ranges.observe(succeeded, seconds),
     observeSnapshot: (seconds) => disk.backendSnapshot.observe(seconds),
+    observeSnapshotSaved: (seconds, syncSeconds) => {
+      disk.snapDbSave.observe(seconds);
+      disk.snapDbFsync.observe(syncSeconds);
+    },
   };
 }
 
@@ -137,10 +146,12 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   server.hasLeader = member.leader === 0n ? 0 : 1;
   server.isLeader = member.isLeader ? 1 : 0;
   server.isLearner = raft.isLearner ? 1 : 0;
+  server.snapshotApplyInProgress = member.snapshots.isInstalling ? 1 : 0;
   server.leaderChanges = member.parts.counters.leaderChanges;
   server.proposalsCommitted = raft.committedIndex;
   server.proposalsApplied = raft.appliedIndex;
   server.proposalsPending = member.pending.count;
+  server.heartbeatSendFailures = member.parts.counters.lateHeartbeats;
   server.proposalsFailed = member.parts.counters.proposalsFailed;
   server.slowApplies = member.parts.counters.slowApplies;
   server.readIndexesFailed = member.parts.counters.readIndexesFailed;
@@ -156,7 +167,8 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   for (const { memberId, alarm } of alarms.get(AlarmType.none)) {
     server.alarms.with(hexId(memberId), alarmName(alarm)).value = 1;
   }
-  network.knownPeers.clear();
+  // As in etcd: the series of who was removed stays.
+  network.knownPeers.zero();
   for (const { id } of cluster.members()) network.knownPeers.with(hexId(member.parts.id), hexId(id)).value = 1;
   metrics.authRevision = authRevisionOf(backend);
   disk.defragInflight = backend.defragsRunning > 0 ? 1 : 0;

@@ -10,6 +10,8 @@ import { CompactionHashes } from './compaction-hashes.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
 import { ResponseHeaderEncoder, responseHeaderBytesMax } from './response-header.ts';
 
+const ENTRY: Buffer = Buffer.from('entry');
+
 describe('pending proposals', () => {
   const waiterInto = (told: string[], name: string): Waiter => ({
     applied: () => told.push(`${name} applied`),
@@ -19,7 +21,7 @@ describe('pending proposals', () => {
   it('gives each waiter back once, with its time', () => {
     const pending = new PendingProposals();
     const waiter = waiterInto([], 'a');
-    pending.add(7, 1, waiter, 100);
+    pending.add(7, 1, ENTRY, waiter, 100);
     assert.equal(pending.count, 1);
     assert.equal(pending.take(8), undefined);
     assert.equal(pending.take(7), waiter);
@@ -31,10 +33,14 @@ describe('pending proposals', () => {
   it('expires the oldest, up to a time, and tells kind and age', () => {
     const pending = new PendingProposals();
     const told: string[] = [];
-    for (const [i, name] of ['a', 'b', 'c'].entries()) pending.add(i, 4 + i, waiterInto(told, name), i * 10);
+    for (const [i, name] of ['a', 'b', 'c'].entries()) pending.add(i, 4 + i, ENTRY, waiterInto(told, name), i * 10);
     const kinds: number[][] = [];
     assert.equal(
-      pending.expire(20, etcdErrors.timeout, (kind, sinceMs) => kinds.push([kind, sinceMs])),
+      pending.expire(
+        20,
+        () => etcdErrors.timeout,
+        (kind, sinceMs) => kinds.push([kind, sinceMs]),
+      ),
       2,
     );
     assert.deepEqual(told, [`a ${etcdErrors.timeout.message}`, `b ${etcdErrors.timeout.message}`]);
@@ -48,10 +54,14 @@ describe('pending proposals', () => {
 
   it('lets a waiter that fails propose again', () => {
     const pending = new PendingProposals();
-    const again: Waiter = { applied: () => {}, failed: () => pending.add(9, 1, again, 50) };
-    pending.add(1, 1, again, 0);
+    const again: Waiter = { applied: () => {}, failed: () => pending.add(9, 1, ENTRY, again, 50) };
+    pending.add(1, 1, ENTRY, again, 0);
     assert.equal(
-      pending.expire(20, etcdErrors.timeout, () => {}),
+      pending.expire(
+        20,
+        () => etcdErrors.timeout,
+        () => {},
+      ),
       1,
     );
     assert.equal(pending.count, 1);

@@ -16,6 +16,7 @@ export interface Waiter {
 interface Pending {
   /** Field of InternalRaftRequest. */
   readonly kind: number;
+  readonly entry: Buffer;
   readonly waiter: Waiter;
   readonly sinceMs: number;
 }
@@ -27,12 +28,26 @@ export class PendingProposals {
     return this.byCounter.size;
   }
 
-  add(counter: number, kind: number, waiter: Waiter, nowMs: number): void {
-    this.byCounter.set(counter, { kind, waiter, sinceMs: nowMs });
+  add(counter: number, kind: number, entry: Buffer, waiter: Waiter, nowMs: number): void {
+    this.byCounter.set(counter, { kind, entry, waiter, sinceMs: nowMs });
   }
 
   has(counter: number): boolean {
     return this.byCounter.has(counter);
+  }
+
+  /**
+   * Whether it is `entry` that waits. An id may be another member's, too: both take sixteen bits of their own, and the time at which they
+   * started. Whoever waits must not be answered for what is not in the log. Hot: a leader finds its own buffer again.
+   */
+  awaits(counter: number, entry: Buffer): boolean {
+    const pending = this.byCounter.get(counter);
+    return pending !== undefined && (pending.entry === entry || pending.entry.equals(entry));
+  }
+
+  /** When the proposal was made; Infinity when it does not wait any more. */
+  sinceMs(counter: number): number {
+    return this.byCounter.get(counter)?.sinceMs ?? Infinity;
   }
 
   /** When the proposal that take() gave last was made. */
@@ -47,13 +62,17 @@ export class PendingProposals {
   }
 
   /** Fails those that were proposed before `beforeMs`, telling of each; returns how many. */
-  expire(beforeMs: number, error: EtcdError, expiring: (kind: number, sinceMs: number) => void): number {
+  expire(
+    beforeMs: number,
+    errorOf: (sinceMs: number) => EtcdError,
+    expiring: (kind: number, sinceMs: number) => void,
+  ): number {
     let expired = 0;
     for (const [counter, pending] of this.byCounter) {
       if (pending.sinceMs >= beforeMs) break;
       this.byCounter.delete(counter);
       expiring(pending.kind, pending.sinceMs);
-      pending.waiter.failed(error);
+      pending.waiter.failed(errorOf(pending.sinceMs));
       expired++;
     }
     return expired;

@@ -4,9 +4,12 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { unsyncedBytesMax } from '../limits.ts';
+import { encodeInternalRequest, InternalRequest, RequestField } from '../proto/internal-request.ts';
+import { encode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
 import { ProposeStatus } from '../raft/propose.ts';
 import type { RawNode } from '../raft/raw-node.ts';
+import { PutMessage } from '../testing/kv-messages.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 
 let fixture: MemberFixture;
@@ -84,13 +87,15 @@ describe('proposals that raft does not take', () => {
     await turn();
     fixture.advance(1001);
     member.tick();
-    assert.equal(await first, etcdErrors.timeout);
+    assert.deepEqual(await first, { code: 4, message: 'context deadline exceeded' });
     assert.equal(member.pending.count, 1);
     fixture.advance(1000_000);
     member.tick();
-    assert.equal(await second, etcdErrors.timeout);
+    assert.deepEqual(await second, { code: 4, message: 'context deadline exceeded' });
     assert.equal(member.parts.counters.proposalsFailed, 2);
     fixture.walStalled = false;
+    await new Promise<void>((ready) => member.start(ready));
+    assert.equal(await fixture.put('c', '3'), 2, 'the others were never proposed');
     await fixture.stop();
   });
 
@@ -99,12 +104,12 @@ describe('proposals that raft does not take', () => {
     const member = await fixture.start();
     const { raft, counters } = member.parts;
     const failedBefore = counters.proposalsFailed;
-    // As while leadership is handed over, or with too much uncommitted: what a lone member does not come to by itself.
+    // As with too much uncommitted: what a lone member does not come to by itself.
     const dropped = {
       status: ProposeStatus.dropped,
       index: 0,
       term: 0,
-      reason: 'leadership transfer in progress',
+      reason: 'too many uncommitted bytes',
     } as const;
     const refuse: RawNode['proposeBatch'] = () => dropped;
     const own = raft.proposeBatch;
@@ -115,6 +120,32 @@ describe('proposals that raft does not take', () => {
     assert.equal(counters.proposalsFailed, failedBefore + 2);
     Object.defineProperty(raft, 'proposeBatch', { value: own, configurable: true });
     assert.equal(await fixture.put('c', '3'), 2, 'the dropped ones left nothing');
+    await fixture.stop();
+  });
+});
+
+describe('an entry of another member under the id of a proposal', () => {
+  it('answers nobody: two members of a cluster may have the same sixteen bits in their ids, as in etcd', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.start();
+    const { raft } = member.parts;
+    const puts = ['mine', 'another'].map((key) => encode(PutMessage, { key: Buffer.from(key) })) as [Buffer, Buffer];
+    const revision = await new Promise<number>((resolve, reject) => {
+      const error = member.propose(RequestField.put, puts[0], 0, puts[0].length, {
+        // The other one comes first.
+        proposed: (entry) => {
+          const request = new InternalRequest();
+          assert.ok(request.parse(entry, 0, entry.length));
+          const { idPrefix, idCounter } = request;
+          raft.propose(encodeInternalRequest(RequestField.put, puts[1], 0, puts[1].length, idPrefix, idCounter));
+        },
+        applied: (applier) => resolve(applier.revision),
+        failed: reject,
+      });
+      assert.equal(error, null);
+    });
+    assert.equal(revision, 3, 'of its own entry, behind the other');
+    assert.equal(member.pending.count, 0);
     await fixture.stop();
   });
 });

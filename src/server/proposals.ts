@@ -13,6 +13,8 @@ import { PendingProposals, type Waiter } from './pending.ts';
 
 /** etcd's ErrProposalDropped reaches the client without a status of its own. */
 const DROPPED: EtcdError = { code: 2, message: 'raft proposal dropped' };
+/** What no leader has taken in time: as grpc-go words it, since raft, and so etcd, has no error of its own for it. */
+const NOT_PROPOSED: EtcdError = { code: 4, message: 'context deadline exceeded' };
 
 export class Proposals {
   readonly pending: PendingProposals = new PendingProposals();
@@ -29,7 +31,8 @@ export class Proposals {
   private batchCounters: number[] = [];
   private batchBytes = 0;
   private alarmProposed = false;
-  private isStopped = false;
+  /** Nothing is taken any more. */
+  isStopped = false;
 
   constructor(parts: MemberParts, log: MemberLog, wake: () => void) {
     this.parts = parts;
@@ -45,15 +48,20 @@ export class Proposals {
     return this.batch.length === 0;
   }
 
-  private nextCounter(): number {
+  /** The lower 48 bits of an id. */
+  nextCounter(): number {
     this.idCounter = (this.idCounter + 1) % 2 ** 48;
     return this.idCounter;
   }
 
   /** A positive id for a lease that its client left unnamed. */
   newLeaseId(): bigint {
-    const id = (BigInt(this.idPrefix) << 48n) | BigInt(this.nextCounter());
-    return BigInt.asUintN(63, id);
+    return BigInt.asUintN(63, this.newId());
+  }
+
+  /** For what is no InternalRaftRequest: a change of the membership. Off the hot path. */
+  newId(): bigint {
+    return (BigInt(this.idPrefix) << 48n) | BigInt(this.nextCounter());
   }
 
   // --- Admission ---
@@ -83,7 +91,7 @@ export class Proposals {
     this.batch.push(entry);
     this.batchBytes += entry.length;
     this.batchCounters.push(counter);
-    this.pending.add(counter, field, waiter, this.parts.nowMs());
+    this.pending.add(counter, field, entry, waiter, this.parts.nowMs());
     const offset = requestOffset(field, end - start);
     waiter.proposed?.(entry, offset, offset + end - start);
     this.wake();
@@ -119,17 +127,17 @@ export class Proposals {
 
   // --- The loop's ---
 
-  /** Gives raft what the turn brought, and returns how many; 0 when it has to wait. */
-  submit(): number {
-    const count = this.batch.length;
+  /** Gives raft what the turn brought, unless that has to wait. */
+  submit(): void {
     const result = this.parts.raft.proposeBatch(this.batch);
-    // They wait for a leader, each until its time-out, as in etcd.
-    if (result.status === ProposeStatus.dropped && result.reason === 'no leader') return 0;
-    if (result.status === ProposeStatus.dropped) this.failDropped();
+    if (result.status === ProposeStatus.dropped) {
+      // They wait for a leader, each until its time-out, as in etcd; and for a new one, where etcd drops them.
+      if (result.reason === 'no leader' || result.reason === 'leadership transfer in progress') return;
+      this.failDropped();
+    }
     this.batch = [];
     this.batchCounters = [];
     this.batchBytes = 0;
-    return count;
   }
 
   private failDropped(): void {
@@ -137,15 +145,27 @@ export class Proposals {
     for (const counter of this.batchCounters) this.pending.take(counter)?.failed(DROPPED);
   }
 
-  /** Fails what was proposed before `beforeMs` and is not applied yet. */
-  expire(beforeMs: number): void {
-    this.parts.counters.proposalsFailed += this.pending.expire(beforeMs, etcdErrors.timeout, this.countFailed);
+  /** Fails what was proposed before `beforeMs` and is not applied yet, with what `errorOf` says to when it was proposed. */
+  expire(beforeMs: number, errorOf: (sinceMs: number) => EtcdError): void {
+    const { pending } = this;
+    const unsentMs = this.isEmpty ? Infinity : pending.sinceMs(this.batchCounters[0]!);
+    const error = (sinceMs: number): EtcdError => (sinceMs >= unsentMs ? NOT_PROPOSED : errorOf(sinceMs));
+    this.parts.counters.proposalsFailed += pending.expire(beforeMs, error, this.countFailed);
+    if (unsentMs < beforeMs) this.forgetExpired();
+  }
+
+  /** Whoever was told so must not find it applied later, by a leader that came after all. */
+  private forgetExpired(): void {
+    const isAwaited = this.batchCounters.map((counter) => this.pending.has(counter));
+    this.batch = this.batch.filter((_, i) => isAwaited[i]);
+    this.batchCounters = this.batchCounters.filter((_, i) => isAwaited[i]);
+    this.batchBytes = this.batch.reduce((bytes, entry) => bytes + entry.length, 0);
   }
 
   /** Fails what waits, and refuses what comes. */
   stop(): void {
     this.isStopped = true;
-    this.pending.expire(Infinity, etcdErrors.stopped, this.countFailed);
+    this.pending.expire(Infinity, () => etcdErrors.stopped, this.countFailed);
   }
 
   private readonly countFailed = (kind: number, sinceMs: number): void => {

@@ -1,9 +1,10 @@
-// A member's word to its cluster: its name and its client URLs, through raft, and the first time the cluster's version too. A member
-// serves when that has come through; until then it is tried again.
+// A member's word to its cluster: its name and its client URLs, through raft. It serves when that has come through; until then it is
+// tried again whenever there is a leader.
 
-import { ClusterMemberAttrSetRequest, ClusterVersionSetRequest } from '../proto/etcdserverpb.ts';
+import { ClusterMemberAttrSetRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
+import { NONE } from '../raft/types.ts';
 import type { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
 import type { Proposals } from './proposals.ts';
@@ -13,7 +14,7 @@ export class Publication {
   private readonly log: MemberLog;
   private readonly proposals: Proposals;
   private onFirst: (() => void) | null = null;
-  private hasFailed = false;
+  private isWanted = true;
 
   constructor(parts: MemberParts, log: MemberLog, proposals: Proposals) {
     this.parts = parts;
@@ -26,33 +27,33 @@ export class Publication {
     this.onFirst = done;
   }
 
-  /** Once more, if the last time failed. Not from the failure itself: what refuses at once would call itself without end. */
-  retry(): void {
-    if (!this.hasFailed) return;
-    this.hasFailed = false;
-    this.publish();
+  /** There is a leader, or none. */
+  leaderChanged(): void {
+    this.tick();
   }
 
-  publish(): void {
-    const { id, name, clientUrls, cluster, clusterVersion, logger } = this.parts;
+  /** Once more, if the last time failed. Not from the failure itself: what refuses at once would call itself without end. */
+  tick(): void {
+    const { raft, transport, id } = this.parts;
+    if (!this.isWanted || raft.lead === NONE) return;
+    // What is sent before there is a way would be lost, and waited for until its time-out.
+    if (raft.lead === id || transport.activeSinceMs(raft.lead) !== null) this.publish();
+  }
+
+  private publish(): void {
+    this.isWanted = false;
+    const { id, name, clientUrls } = this.parts;
     const attributes = encode(ClusterMemberAttrSetRequest, { memberId: id, memberAttributes: { name, clientUrls } });
     this.proposals.proposeOwn(RequestField.clusterMemberAttrSet, attributes, (error) => {
       if (error !== null) {
         this.log.publishFailed(error);
-        this.hasFailed = true;
+        this.isWanted = true;
         return;
       }
       this.log.published(name, clientUrls);
       const { onFirst } = this;
       this.onFirst = null;
       onFirst?.();
-    });
-    if (cluster.version !== undefined) return;
-    this.log.settingClusterVersion(clusterVersion);
-    const version = encode(ClusterVersionSetRequest, { ver: clusterVersion });
-    this.proposals.proposeOwn(RequestField.clusterVersionSet, version, (error) => {
-      if (error === null) return;
-      logger.warn('server/publication.ts', 'failed to set the cluster version', { error: error.message });
     });
   }
 }

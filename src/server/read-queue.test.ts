@@ -1,5 +1,6 @@
 // Goal: the requests of reads that wait have so many bytes, wherever in the queue they wait; what leaves it, answered or failed, makes room.
-// Method: the queue alone, over a raft whose rounds the test confirms.
+// A read is answered by its own round alone, whatever a peer's answers say. Method: the queue alone, over a raft whose rounds the test
+// confirms.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -16,7 +17,14 @@ const refused: EtcdError = { code: 8, message: 'keelson: too many reads wait for
 class Bench {
   readonly contexts: Buffer[] = [];
   private readonly raft = { readIndex: (context: Buffer): boolean => this.contexts.push(context) > 0 };
-  readonly queue: ReadQueue = new ReadQueue(this.raft as unknown as RawNode);
+  private readonly ids = { idPrefix: 0xfedc, nextCounter: (): number => ++this.counter };
+  private counter: number;
+  readonly queue: ReadQueue;
+
+  constructor(counter = 0) {
+    this.counter = counter;
+    this.queue = new ReadQueue(this.raft as unknown as RawNode, this.ids);
+  }
 
   /** What becomes of a read. */
   add(requestBytes: number, nowMs = 0): string[] {
@@ -39,7 +47,7 @@ test('bytes count until the read has left, by whatever way', () => {
     [
       'ready',
       () => {
-        queue.startRound();
+        queue.startRound(0);
         bench.confirm(5);
         queue.answer(5);
       },
@@ -48,7 +56,7 @@ test('bytes count until the read has left, by whatever way', () => {
     [
       etcdErrors.timeout.message,
       () => {
-        queue.startRound();
+        queue.startRound(0);
         queue.expire(1);
       },
     ],
@@ -56,7 +64,7 @@ test('bytes count until the read has left, by whatever way', () => {
     [
       etcdErrors.stopped.message,
       () => {
-        queue.startRound();
+        queue.startRound(0);
         queue.fail(etcdErrors.stopped);
       },
     ],
@@ -64,7 +72,7 @@ test('bytes count until the read has left, by whatever way', () => {
       etcdErrors.stopped.message,
       () => {
         bench.contexts.length = 0;
-        queue.startRound();
+        queue.startRound(0);
         bench.confirm(9);
         queue.fail(etcdErrors.stopped);
       },
@@ -84,10 +92,10 @@ test('in a round, in one that begins again and behind what is applied they count
   const bench = new Bench();
   const { queue } = bench;
   const first = bench.add(HALF);
-  queue.startRound();
+  queue.startRound(0);
   queue.restart();
   const second = bench.add(HALF);
-  queue.startRound();
+  queue.startRound(0);
   assert.deepEqual(bench.add(1), [refused.message]);
   bench.contexts.shift();
   bench.confirm(7);
@@ -95,4 +103,51 @@ test('in a round, in one that begins again and behind what is applied they count
   assert.deepEqual([bench.add(1), first, second], [[refused.message], [], []]);
   queue.answer(7);
   assert.deepEqual([first, second, bench.add(2 * HALF)], [['ready'], ['ready'], []]);
+});
+
+test('an answer that is of no round of this member does nothing', () => {
+  const bench = new Bench();
+  const { queue } = bench;
+  const seen = bench.add(1);
+  queue.startRound(0);
+  const [context] = bench.contexts as [Buffer];
+  const foreign = Buffer.from(context);
+  foreign[0]! ^= 1;
+  for (const answer of [Buffer.alloc(0), context.subarray(1), Buffer.concat([context, context]), foreign]) {
+    queue.confirm([{ context: answer, index: 1 }]);
+    queue.answer(1);
+    assert.deepEqual(seen, [], `answered by ${answer.toString('hex')}`);
+  }
+  bench.confirm(2);
+  queue.answer(2);
+  assert.deepEqual(seen, ['ready']);
+});
+
+test('the answer to a round that was given up holds up no other, however far its index is', () => {
+  const bench = new Bench();
+  const { queue } = bench;
+  const seen = bench.add(1);
+  queue.startRound(0);
+  queue.restart();
+  queue.startRound(0);
+  queue.confirm([{ context: bench.contexts.shift()!, index: Number.MAX_SAFE_INTEGER }]);
+  bench.confirm(3);
+  queue.answer(3);
+  assert.deepEqual(seen, ['ready']);
+});
+
+test('the answer to a round of before a restart answers none of after it', () => {
+  const before = new Bench(100);
+  before.add(1);
+  before.queue.startRound(0);
+  // The clock has gone on: so have the counters that begin by it.
+  const after = new Bench(200);
+  const seen = after.add(1);
+  after.queue.startRound(0);
+  after.queue.confirm([{ context: before.contexts.shift()!, index: 1 }]);
+  after.queue.answer(1);
+  assert.deepEqual(seen, []);
+  after.confirm(9);
+  after.queue.answer(9);
+  assert.deepEqual(seen, ['ready']);
 });

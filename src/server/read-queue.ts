@@ -23,20 +23,33 @@ interface WaitingRead {
   readonly requestBytes: number;
 }
 
-const NO_READS: readonly WaitingRead[] = [];
+/**
+ * Where rounds get their contexts from: as a request's id, each is of this member and of this run of it. A leader may hold a round of the
+ * run before a restart, or of another member (etcd before 3.7 knows rounds by their contexts alone): its index says nothing about ours.
+ */
+export interface RoundIds {
+  readonly idPrefix: number;
+  nextCounter(): number;
+}
+
+/** Of a context, which is an id in 8 bytes, big-endian: the prefix, then the counter. */
+const PREFIX_BYTES = 2;
+const COUNTER_BYTES = 6;
 
 export class ReadQueue {
   private readonly raft: RawNode;
+  private readonly ids: RoundIds;
   private fresh: WaitingRead[] = [];
-  /** By the context of their round. */
+  /** By the counter of their round. */
   private readonly rounds = new Map<number, readonly WaitingRead[]>();
-  private round = 0;
+  private roundSinceMs = 0;
   private requestBytes = 0;
   /** By ascending index. */
   private readonly confirmed: { readonly index: number; readonly reads: readonly WaitingRead[] }[] = [];
 
-  constructor(raft: RawNode) {
+  constructor(raft: RawNode, ids: RoundIds) {
     this.raft = raft;
+    this.ids = ids;
   }
 
   get hasNew(): boolean {
@@ -53,19 +66,27 @@ export class ReadQueue {
     this.fresh.push({ waiter, sinceMs: nowMs, requestBytes });
   }
 
-  startRound(): void {
-    if (this.fresh.length === 0) return;
-    const context = Buffer.allocUnsafe(8);
-    context.writeDoubleBE(++this.round);
+  /** One at a time: what comes meanwhile shares the next one. */
+  startRound(nowMs: number): void {
+    if (this.fresh.length === 0 || this.rounds.size > 0) return;
+    const round = this.ids.nextCounter();
+    const context = Buffer.allocUnsafe(PREFIX_BYTES + COUNTER_BYTES);
+    context.writeUInt16BE(this.ids.idPrefix, 0);
+    context.writeUIntBE(round, PREFIX_BYTES, COUNTER_BYTES);
     if (!this.raft.readIndex(context)) return;
-    this.rounds.set(this.round, this.fresh);
+    this.rounds.set(round, this.fresh);
+    this.roundSinceMs = nowMs;
     this.fresh = [];
   }
 
+  /** What is of no round that waits is passed over: a peer's answer to one that was given up, or whatever it sends. */
   confirm(states: readonly ReadState[]): void {
     for (const { context, index } of states) {
-      const round = context.readDoubleBE(0);
-      this.confirmed.push({ index, reads: this.rounds.get(round) ?? NO_READS });
+      if (context.length !== PREFIX_BYTES + COUNTER_BYTES || context.readUInt16BE(0) !== this.ids.idPrefix) continue;
+      const round = context.readUIntBE(PREFIX_BYTES, COUNTER_BYTES);
+      const reads = this.rounds.get(round);
+      if (reads === undefined) continue;
+      this.confirmed.push({ index, reads });
       this.rounds.delete(round);
     }
   }
@@ -76,9 +97,17 @@ export class ReadQueue {
     }
   }
 
+  /** A round begun before `beforeMs` that is not confirmed: its messages may be lost. Returns its number, 0 for none. */
+  retry(beforeMs: number): number {
+    const [round] = this.rounds.keys();
+    if (round === undefined || this.roundSinceMs >= beforeMs) return 0;
+    this.restart();
+    return round;
+  }
+
   /** A round whose leader went away gets no answer. */
   restart(): void {
-    for (const reads of this.rounds.values()) this.fresh.push(...reads);
+    for (const reads of this.rounds.values()) this.fresh = [...reads, ...this.fresh];
     this.rounds.clear();
   }
 
@@ -86,10 +115,17 @@ export class ReadQueue {
   expire(beforeMs: number): number {
     let expired = 0;
     for (const [round, reads] of this.rounds) {
-      if (reads.length > 0 && reads[0]!.sinceMs >= beforeMs) break;
+      if (reads[0]!.sinceMs >= beforeMs) break;
       this.rounds.delete(round);
       for (const read of reads) this.leave(read).failed(etcdErrors.timeout);
       expired += reads.length;
+    }
+    // Confirmed, and the state machine does not come so far.
+    for (let i = this.confirmed.length - 1; i >= 0; i--) {
+      const { reads } = this.confirmed[i]!;
+      if (reads[0]!.sinceMs >= beforeMs) continue;
+      this.confirmed.splice(i, 1);
+      for (const read of reads) this.leave(read).failed(etcdErrors.timeoutWaitAppliedIndex);
     }
     while (this.fresh.length > 0 && this.fresh[0]!.sinceMs < beforeMs) {
       this.leave(this.fresh.shift()!).failed(etcdErrors.timeout);

@@ -2,14 +2,19 @@
 // in the same turn. What a request does to keys and leases is apply/applier.ts; how much a turn applies, apply-queue.ts.
 
 import { assert } from '../base/assert.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
+import { invalidDowngrade, parseVersion } from '../membership/semantic-version.ts';
 import { InternalRequest, RequestField } from '../proto/internal-request.ts';
 import { etcdErrors, messageTooLarge } from '../proto/rpctypes.ts';
-import { type ConfState, type Entry, EntryType } from '../raft/types.ts';
+import { withoutV2 } from '../proto/v2-request.ts';
+import { type ConfState, type Entry, EntryType, type Snapshot } from '../raft/types.ts';
 import { encodeConfState, MetaKey } from '../snapshot/schema.ts';
 import { ApplyQueue } from './apply-queue.ts';
+import { beginAuth } from './auth-state.ts';
 import type { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
-import { applyMembershipChange } from './membership-change.ts';
+import { type AppliedChange, applyMembershipChange, heldChange } from './membership-change.ts';
+import { MembershipLog } from './membership-log.ts';
 import type { Proposals } from './proposals.ts';
 
 /** What the member has to know of the entries that are applied. */
@@ -17,6 +22,10 @@ interface ApplyEvents {
   /** Applied as far as the entry that the leader of this term began with: everything of older terms. */
   readonly termBegan: () => void;
   readonly confChanged: (confState: ConfState) => void;
+  /** Behind confChanged(), and for a change that was refused, too. */
+  readonly membershipChanged: (change: AppliedChange) => void;
+  /** The cluster's; part of the apply. */
+  readonly versionChanged: () => void;
   /** There is more to apply, or room for it again. */
   readonly wake: () => void;
 }
@@ -24,6 +33,7 @@ interface ApplyEvents {
 export class StateMachine {
   private readonly parts: MemberParts;
   private readonly log: MemberLog;
+  private readonly membershipLog: MembershipLog;
   private readonly proposals: Proposals;
   private readonly events: ApplyEvents;
   private readonly request = new InternalRequest();
@@ -31,14 +41,17 @@ export class StateMachine {
   /** The end of the last apply. */
   private clockMs = 0;
   private waitsForRoom = false;
+  private installing: Snapshot | null = null;
   /** Until the log of the time before the start is applied: since when, and from where on. */
   private replay: { readonly sinceMs: number; readonly index: number } | null = null;
   /** As last logged. */
   private clusterVersion: string | undefined;
+  private hasAuthBegun = false;
 
   constructor(parts: MemberParts, log: MemberLog, proposals: Proposals, events: ApplyEvents) {
     this.parts = parts;
     this.log = log;
+    this.membershipLog = new MembershipLog(parts);
     this.proposals = proposals;
     this.events = events;
     this.clusterVersion = parts.cluster.version;
@@ -57,9 +70,27 @@ export class StateMachine {
     this.unapplied.add(entries);
   }
 
+  /** `snapshot` takes the place of the state: what waits is in it, and what follows waits until it is installed. */
+  replaceBy(snapshot: Snapshot): void {
+    this.unapplied.clear();
+    this.installing = snapshot;
+  }
+
+  /** The state is that of `snapshot` now. */
+  installed(snapshot: Snapshot): void {
+    // A newer one has come meanwhile: it will be installed, too.
+    if (this.installing !== snapshot) return;
+    this.installing = null;
+    this.hasAuthBegun = false;
+    this.clusterVersion = this.parts.cluster.version;
+    this.parts.header.term = snapshot.meta.term;
+    this.parts.raft.applied(snapshot.meta.index);
+  }
+
   /** Applies what was committed, all of it or what there is room for. */
   run(isCatchingUp: () => boolean): void {
     const { raft } = this.parts;
+    if (this.installing !== null) return;
     this.clockMs = this.parts.nowMs();
     const last = this.unapplied.run(isCatchingUp, this.hasRoom);
     if (last > 0) raft.applied(last);
@@ -84,29 +115,51 @@ export class StateMachine {
 
   private applyOne(entry: Entry): void {
     const { backend, raft } = this.parts;
+    if (entry.index <= backend.consistentIndex) {
+      this.passOver(entry);
+      return;
+    }
     assert(entry.index === backend.consistentIndex + 1, 'entries are applied in order, each once');
+    this.parts.header.term = entry.term;
+    if (!this.hasAuthBegun) this.beginAuth();
     if (entry.type !== EntryType.normal) this.applyConfChange(entry);
-    else if (entry.data.length > 0) this.applyRequest(entry);
+    else if (entry.data.length > 0) this.applyRequest(entry, entry.data);
     else if (entry.term === raft.term) this.events.termBegan();
     backend.endApply(entry.index, entry.term);
   }
 
-  private applyRequest(entry: Entry): void {
+  /** A leader's database may be newer than the index that its snapshot was sent under: only raft has not heard of this entry. */
+  private passOver(entry: Entry): void {
+    if (entry.type === EntryType.normal) return;
+    const { raft, cluster } = this.parts;
+    this.events.confChanged(raft.applyConfChange(heldChange(cluster, entry)));
+  }
+
+  private beginAuth(): void {
+    this.hasAuthBegun = true;
+    beginAuth(this.parts.backend);
+  }
+
+  private applyRequest(entry: Entry, data: Buffer): void {
     const { applier, counters, nowMs } = this.parts;
     const { request } = this;
     const { idPrefix, pending } = this.proposals;
-    assert(request.parse(entry.data, 0, entry.data.length), 'a committed entry does not parse');
+    assert(request.parse(data, 0, data.length), 'a committed entry does not parse');
+    if (request.isOfV2) {
+      this.applyRequest(entry, entryWithoutV2(data));
+      return;
+    }
     // One look at the clock an entry: the end of one is the start of the next.
     const startMs = this.clockMs;
-    const isAwaited = request.idPrefix === idPrefix && pending.has(request.idCounter);
-    applier.apply(request, entry.data, isAwaited);
+    const isAwaited = request.idPrefix === idPrefix && pending.awaits(request.idCounter, entry.data);
+    applier.apply(request, data, isAwaited);
     const endMs = nowMs();
     this.clockMs = endMs;
     // What is compacted already needs no compaction: etcd counts that as success.
     const isGood = applier.error === null || applier.error === etcdErrors.compacted;
     counters.observeApply(request.field, isGood, (endMs - startMs) / 1000);
-    if (endMs - startMs > this.parts.warningApplyMs) this.log.slowApply(request, entry.data, endMs - startMs);
-    if (!isGood) this.log.failedApply(request, entry.data, endMs - startMs);
+    if (endMs - startMs > this.parts.warningApplyMs) this.log.slowApply(request, data, endMs - startMs);
+    if (!isGood) this.log.failedApply(request, data, endMs - startMs);
     if (request.field === RequestField.clusterVersionSet) this.noteClusterVersion();
     if (applier.crossedQuota) this.proposals.raiseNoSpace();
     const waiter = isAwaited ? pending.take(request.idCounter) : undefined;
@@ -121,18 +174,32 @@ export class StateMachine {
   }
 
   private noteClusterVersion(): void {
-    const { backend, cluster } = this.parts;
+    const { cluster, serverVersion } = this.parts;
     const version = cluster.version!;
-    backend.bucketPut('meta', MetaKey.storageVersion, Buffer.from(version));
     this.log.clusterVersion(this.clusterVersion, version);
     this.clusterVersion = version;
+    // Before anything is stored that this version of the program does not know.
+    const reason = invalidDowngrade(parseVersion(serverVersion)!, parseVersion(version)!);
+    if (reason !== null) throw new FatalError(ExitCode.dataDir, reason);
+    this.events.versionChanged();
   }
 
   private applyConfChange(entry: Entry): void {
-    const { backend, raft, cluster } = this.parts;
-    const change = applyMembershipChange(cluster, entry, (member) => this.log.addedMember(member));
-    const confState = raft.applyConfChange(change);
+    const { backend, raft } = this.parts;
+    const change = applyMembershipChange(this.parts, this.membershipLog, entry);
+    const confState = raft.applyConfChange(change.forRaft);
     backend.bucketPut('meta', MetaKey.confState, encodeConfState(confState));
     this.events.confChanged(confState);
+    this.events.membershipChanged(change);
   }
+}
+
+/** Only an etcd of before 3.6 proposed such. To pass over it would be another state than theirs. */
+function entryWithoutV2(data: Buffer): Buffer {
+  const entry = withoutV2(data);
+  if (entry !== null) return entry;
+  throw new FatalError(
+    ExitCode.dataDir,
+    'the log holds a request of the v2 API: the cluster keeps data of it, which keelson does not, nor does etcd 3.6',
+  );
 }

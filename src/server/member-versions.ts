@@ -1,0 +1,109 @@
+// What versions the members of a cluster are, by the /version endpoints of their peer listeners.
+
+import { type Cluster, type Member as ClusterMember, hexId } from '../membership/cluster.ts';
+import type { PeerRequests } from '../peer/peer-transport.ts';
+import type { Logger } from '../telemetry/logger.ts';
+
+const CALLER = 'server/member-versions.ts';
+
+export interface MemberVersion {
+  readonly server: string;
+  readonly cluster: string;
+}
+
+/** By member; null: it did not answer. */
+export type MemberVersions = ReadonlyMap<bigint, MemberVersion | null>;
+
+export interface VersionSource {
+  readonly id: bigint;
+  readonly cluster: Cluster;
+  readonly peerRequests: PeerRequests;
+  readonly serverVersion: string;
+  readonly logger: Logger;
+}
+
+/** Asks all members at once, each at one of its URLs after the other. `done` comes in this turn when there is nobody to ask. */
+export function memberVersions(
+  source: VersionSource,
+  timeoutMs: number,
+  done: (versions: MemberVersions) => void,
+): void {
+  const { id, cluster, serverVersion, logger } = source;
+  const versions = new Map<bigint, MemberVersion | null>();
+  const members = cluster.members();
+  const note = (member: bigint, version: MemberVersion | null): void => {
+    versions.set(member, version);
+    if (versions.size === members.length) done(versions);
+  };
+  for (const member of members) {
+    if (member.id === id) note(id, { server: serverVersion, cluster: cluster.version ?? 'not_decided' });
+    else {
+      askVersion(source, member, timeoutMs, (error, version) => {
+        if (error !== null) {
+          logger.warn(CALLER, 'failed to get version', { 'remote-member-id': hexId(member.id), error });
+        }
+        note(member.id, version);
+      });
+    }
+  }
+}
+
+function askVersion(
+  source: VersionSource,
+  { id, peerUrls }: ClusterMember,
+  timeoutMs: number,
+  done: (error: string | null, version: MemberVersion | null) => void,
+): void {
+  askInTurn(source, { id, peerUrls, path: '/version', timeoutMs }, readVersion, done);
+}
+
+interface Question {
+  readonly id: bigint;
+  readonly peerUrls: readonly string[];
+  readonly path: string;
+  readonly timeoutMs: number;
+}
+
+type Read<T> = (body: string) => { readonly value: T } | { readonly warning: string; readonly error: string };
+
+/** Asks at one URL after the other, as etcd: whatever the status, a body that can be read is the answer. */
+function askInTurn<T>(
+  { peerRequests, logger }: VersionSource,
+  { id, peerUrls, path, timeoutMs }: Question,
+  read: Read<T>,
+  done: (error: string | null, value: T | null) => void,
+): void {
+  const ask = (at: number, lastError: string | null): void => {
+    const url = peerUrls[at];
+    if (url === undefined) {
+      done(lastError, null);
+      return;
+    }
+    peerRequests.request(url, { method: 'GET', path, timeoutMs }, (error, answer) => {
+      const result =
+        answer === null
+          ? { warning: 'failed to reach the peer URL', error: error?.message ?? 'no answer' }
+          : read(answer.body.toString());
+      if ('value' in result) {
+        done(null, result.value);
+        return;
+      }
+      const fields = { address: `${url}${path}`, 'remote-member-id': hexId(id), error: result.error };
+      logger.warn(CALLER, result.warning, fields);
+      ask(at + 1, result.error);
+    });
+  };
+  ask(0, null);
+}
+
+function readVersion(body: string): ReturnType<Read<MemberVersion>> {
+  try {
+    const { etcdserver = '', etcdcluster = '' } = JSON.parse(body) as Readonly<Record<string, unknown>>;
+    if (typeof etcdserver === 'string' && typeof etcdcluster === 'string') {
+      return { value: { server: etcdserver, cluster: etcdcluster } };
+    }
+  } catch {
+    // No JSON, or null: told below.
+  }
+  return { warning: 'failed to unmarshal response', error: `no versions: ${body.slice(0, 100)}` };
+}

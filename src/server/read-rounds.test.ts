@@ -1,0 +1,36 @@
+// Goal: a read that comes while a round is on its way begins the next one when that is confirmed, and not with the next tick. Method: three
+// members in one process over a network in memory, whose time stands still.
+
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { MemberCluster } from '../testing/member-cluster-fixture.ts';
+
+const names = ['a', 'b', 'c'];
+/** A round takes some turns of the event loop, each of its messages one or two. */
+const turnsMax = 100;
+let cluster: MemberCluster;
+
+beforeEach(() => {
+  cluster = new MemberCluster();
+});
+
+afterEach(() => cluster.end());
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+for (const role of ['leader', 'follower'] as const) {
+  test(`reads that come one by one at the ${role} are answered without a tick`, async () => {
+    await cluster.begin(names);
+    const name = await cluster[role]();
+    await cluster.settled();
+    for (const each of names) cluster.member(each).tick = () => {};
+    let answered = 0;
+    const count = 8;
+    for (let i = 0; i < count; i++) {
+      cluster.member(name).read({ ready: () => answered++, failed: () => {} });
+      await turn();
+    }
+    for (let i = 0; i < turnsMax && answered < count; i++) await turn();
+    assert.equal(answered, count);
+  });
+}
