@@ -155,9 +155,14 @@ describe('admin beside etcd', { skip: !existsSync(join(bin, 'etcd')) }, () => {
       isLearner: () => false,
       linearizableRead: (_timeoutMs, done) => done(null),
       serializableRead: (_timeoutMs, done) => done(null),
+      clusterId: () => 'c1',
+      hashByRevision: (_revision, done) => done(null, { hash: 7, revision: 1, compactRevision: -1 }, 1),
+      isDowngrading: () => false,
       members: () => ({ clusterId: 'c1', json: '[]' }),
+      promote: async () => '[]',
       versions: () => ({ server: '3.7.1', cluster: '3.7.0', storage: '3.7.0' }),
       metricsText: () => metrics.text(),
+      lease: () => null,
       debugVariables: () => ({}),
     };
     const logger = new Logger({

@@ -3,12 +3,13 @@
 
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { hostName } from './access.ts';
 import { Admin, type AdminSource } from './admin.ts';
 import type { AlarmName } from './health.ts';
-import type { AdminResponse } from './http-message.ts';
+import type { AdminResponse, PeerListenerResponse } from './http-message.ts';
 
 interface State {
   alarms: AlarmName[];
@@ -25,6 +26,14 @@ let metrics: Metrics;
 let admin: Admin;
 let lines: string[];
 
+/** Of promotions, by the learner's id. */
+const refusals: ReadonlyMap<bigint, { status: EtcdError; reason: string }> = new Map([
+  [1n, { status: etcdErrors.memberNotFound, reason: 'membership: ID not found' }],
+  [2n, { status: etcdErrors.memberNotLearner, reason: 'membership: can only promote a learner member' }],
+  [3n, { status: etcdErrors.learnerNotReady, reason: etcdErrors.learnerNotReady.message }],
+  [4n, { status: etcdErrors.unhealthy, reason: etcdErrors.unhealthy.message }],
+]);
+
 const source: AdminSource = {
   alarms: () => state.alarms.map((alarm) => ({ memberId: 7n, alarm })),
   leader: () => state.leader,
@@ -38,8 +47,13 @@ const source: AdminSource = {
     done(state.serializable);
   },
   versions: () => ({ server: '3.7.1', cluster: state.cluster, storage: state.cluster }),
+  clusterId: () => 'c1',
+  hashByRevision: (_revision, done) => done(null, { hash: 7, revision: 1, compactRevision: -1 }, 1),
+  isDowngrading: () => false,
   members: () => ({ clusterId: 'c1', json: '[{"id":7}]' }),
+  promote: async (id) => refusals.get(id) ?? '[{"id":7},{"id":9}]',
   metricsText: async () => 'etcd_x 1\n',
+  lease: () => null,
   debugVariables: () => ({ b: '1', a: '{"x":2}' }),
 };
 
@@ -163,7 +177,7 @@ describe('the rest', () => {
   });
 
   it('a peer listener: members and version alone', async () => {
-    const ask = (target: string, method = 'GET'): Promise<AdminResponse> =>
+    const ask = (target: string, method = 'GET'): Promise<PeerListenerResponse> =>
       admin.handlePeer({ method, target, host: '', origin: '', secure: false });
     const members = await ask('/members');
     assert.deepEqual([members.status, members.body, members.headers['X-Etcd-Cluster-Id']], [200, '[{"id":7}]\n', 'c1']);
@@ -173,6 +187,34 @@ describe('the rest', () => {
       assert.equal((await ask(path)).status, 404, path);
     }
     assert.equal((await ask('//members')).status, 307);
+  });
+
+  it("a promotion that another member asks for: etcd's codes and texts", async () => {
+    const ask = (target: string, method = 'POST'): ReturnType<Admin['handlePeer']> =>
+      admin.handlePeer({ method, target, host: '', origin: '', secure: false });
+    const good = await ask('/members/promote/9');
+    assert.deepEqual(
+      [good.status, good.body, good.headers['X-Etcd-Cluster-Id'], good.headers['Content-Type']],
+      [200, '[{"id":7},{"id":9}]\n', 'c1', 'application/json'],
+    );
+    const cases: [target: string, status: number, body: string][] = [
+      ['1', 404, 'membership: ID not found\n'],
+      ['2', 412, 'membership: can only promote a learner member\n'],
+      ['3', 412, 'etcdserver: can only promote a learner member which is in sync with leader\n'],
+      ['4', 500, '{"message":"Internal Server Error"}'],
+      ['x', 404, 'member x not found in cluster\n'],
+      ['-1', 404, 'member -1 not found in cluster\n'],
+      ['18446744073709551616', 404, 'member 18446744073709551616 not found in cluster\n'],
+    ];
+    for (const [id, status, body] of cases) {
+      const answer = await ask(`/members/promote/${id}`);
+      assert.deepEqual([answer.status, answer.body, answer.headers['X-Etcd-Cluster-Id']], [status, body, 'c1'], id);
+    }
+    const wrong = await ask('/members/promote/9', 'GET');
+    assert.deepEqual([wrong.status, wrong.headers['Allow']], [405, 'POST']);
+    const failures = lines.filter((line) => line.includes('failed to promote a member'));
+    assert.equal(failures.length, 4);
+    assert.match(failures[3]!, /"member-id":"4","error":"etcdserver: unhealthy cluster"/);
   });
 
   it('unknown and unclean paths as Go', async () => {

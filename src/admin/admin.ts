@@ -13,16 +13,19 @@ import {
   methodNotAllowed,
   notFound,
   openRequest,
+  type PeerListenerResponse,
   parseQuery,
   redirectToClean,
   type Target,
 } from './http-message.ts';
+import { MemberEndpoints, type MemberEndpointsSource } from './member-endpoints.ts';
+import { type PeerCheckSource, PeerChecks } from './peer-checks.ts';
 
-export interface AdminSource extends HealthSource {
+export interface AdminSource extends HealthSource, PeerCheckSource, MemberEndpointsSource {
   /** Server, cluster and storage version; null while not known yet. */
   versions(): { readonly server: string; readonly cluster: string | null; readonly storage: string | null };
-  /** Id of the cluster, in hex, and its members as etcd's JSON has them. */
-  members(): { readonly clusterId: string; readonly json: string };
+  /** What members ask each other about leases; null: `path` is none of that. */
+  lease(path: string, request: AdminRequest): Promise<PeerListenerResponse> | null;
   /** The exposition of the metrics. */
   metricsText(): Promise<string>;
   /** Values of /debug/vars by name, each as JSON text (raft.status, file_descriptor_limit …). */
@@ -46,11 +49,15 @@ export class Admin {
   readonly access: AccessController;
   readonly #source: AdminSource;
   readonly #health: HealthEndpoints;
+  readonly #members: MemberEndpoints;
+  readonly #peerChecks: PeerChecks;
 
   constructor(options: AdminOptions) {
     this.access = new AccessController(options.access);
     this.#source = options.source;
     this.#health = new HealthEndpoints(options);
+    this.#members = new MemberEndpoints(options.source, options.logger);
+    this.#peerChecks = new PeerChecks(options.source, options.logger, options.requestTimeoutMs);
   }
 
   /** A request on a client listener: guard, CORS, every endpoint. */
@@ -74,18 +81,18 @@ export class Admin {
    * A request on a peer listener: the cluster's members and the version, for whoever looks at a member from there. Raft's own paths
    * come with the peers (#4).
    */
-  async handlePeer(request: AdminRequest): Promise<AdminResponse> {
+  async handlePeer(request: AdminRequest): Promise<PeerListenerResponse> {
     const target = openRequest(request);
     if ('status' in target) return target;
     const { path, rawPath, query } = target;
     const redirect = redirectToClean(rawPath, query, request.method);
     if (redirect !== null) return redirect;
     if (path === '/version') return this.#version(request.method);
-    if (path !== '/members') return notFound();
-    if (request.method !== 'GET') return methodNotAllowed();
-    const { clusterId, json } = this.#source.members();
-    const headers = { 'X-Etcd-Cluster-Id': clusterId, 'Content-Type': 'application/json' };
-    return { status: 200, headers, body: `${json}\n` };
+    const lease = this.#source.lease(path, request);
+    if (lease !== null) return lease;
+    const checked = this.#peerChecks.handle(path, request);
+    if (checked !== null) return checked;
+    return (await this.#members.handle(request.method, path)) ?? notFound();
   }
 
   async #route(method: string, { path, rawPath, query }: Target, isClient: boolean): Promise<AdminResponse> {

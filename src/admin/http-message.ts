@@ -11,6 +11,9 @@ export interface AdminRequest {
   readonly origin: string;
   /** Whether the connection is TLS. */
   readonly secure: boolean;
+  /** Lower-case names; only requests of peers are looked at that far. */
+  readonly headers?: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body?: Buffer;
 }
 
 export interface AdminResponse {
@@ -20,6 +23,11 @@ export interface AdminResponse {
   readonly body: string;
   /** An HTTP/1 connection ends behind it. */
   readonly closes?: boolean;
+}
+
+/** Other members are answered with messages, too. */
+export interface PeerListenerResponse extends Omit<AdminResponse, 'body'> {
+  readonly body: string | Buffer;
 }
 
 const plainText = 'text/plain; charset=utf-8';

@@ -6,18 +6,21 @@ import { RequestField } from '../proto/internal-request.ts';
 import { RangeRequest } from '../proto/kv-request.ts';
 import { encode } from '../proto/message.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
+import { hashByRevision } from '../server/key-hash.ts';
 import type { Member } from '../server/member.ts';
+import { encodeMembers } from '../server/membership.ts';
+import { promotionErrorText } from '../server/promotions.ts';
+import { raftStatusJson } from '../server/raft-status-text.ts';
 import { rangeText } from '../server/request-text.ts';
 import { rangeResponseText } from '../server/response-text.ts';
 import type { AdminSource } from './admin.ts';
 import type { AlarmName } from './health.ts';
+import { LeaseEndpoints } from './lease-endpoints.ts';
 
 const ALARM_NAMES: ReadonlyMap<number, AlarmName> = new Map([
   [AlarmType.noSpace, 'NOSPACE'],
   [AlarmType.corrupt, 'CORRUPT'],
 ]);
-
-type ClusterMember = ReturnType<Member['parts']['cluster']['members']>[number];
 
 /** What etcd's health checks read: one key of none, which is nothing. */
 const HealthRange = {
@@ -42,6 +45,7 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
     request.parse(bytes, 0, bytes.length);
     return request;
   };
+  const leases = new LeaseEndpoints(member);
   const reads = { local: healthRead(true), linearizable: healthRead(false) };
   const body = new ByteWriter(1024);
   const read = (request: RangeRequest): string | null => {
@@ -83,25 +87,20 @@ export function memberSource(options: MemberSourceOptions): AdminSource {
     versions: () => ({
       server: etcdVersion,
       cluster: cluster.version ?? null,
-      storage: cluster.version ?? null,
+      storage: member.storageVersion.text,
     }),
-    members: () => ({ clusterId: cluster.id.toString(16), json: `[${cluster.members().map(memberJson).join(',')}]` }),
-    metricsText,
-    debugVariables: () => ({
-      'raft.status': JSON.stringify(raft.status(), (_name, value: unknown) =>
-        typeof value === 'bigint' ? value.toString(16) : value,
+    clusterId: () => cluster.id.toString(16),
+    hashByRevision: (revision, done) => hashByRevision(member, revision, done),
+    isDowngrading: () => cluster.downgrade.isEnabled,
+    members: () => ({ clusterId: cluster.id.toString(16), json: encodeMembers(cluster.members()) }),
+    promote: (id) =>
+      new Promise((resolve) =>
+        member.membership.promote(id, (error, members) =>
+          resolve(error === null ? encodeMembers(members) : { status: error, reason: promotionErrorText(error) }),
+        ),
       ),
-    }),
+    lease: (path, request) => leases.handle(path, request),
+    metricsText,
+    debugVariables: () => ({ 'raft.status': raftStatusJson(raft.status()) }),
   };
-}
-
-/** As Go writes membership.Member: ids as numbers, what is empty left out. */
-function memberJson({ id, peerUrls, isLearner, name, clientUrls }: ClusterMember): string {
-  const rest = {
-    peerURLs: peerUrls,
-    ...(isLearner ? { isLearner } : {}),
-    ...(name === '' ? {} : { name }),
-    ...(clientUrls.length === 0 ? {} : { clientURLs: clientUrls }),
-  };
-  return `{"id":${id},${JSON.stringify(rest).slice(1)}`;
 }

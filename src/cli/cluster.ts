@@ -1,7 +1,7 @@
-// keelsonctl compaction, alarm and move-leader.
+// keelsonctl compaction, alarm, downgrade and move-leader.
 
 import { rpc } from '../client/rpc.ts';
-import { AlarmAction, type AlarmResponse } from '../proto/etcdserverpb.ts';
+import { AlarmAction, type AlarmResponse, DowngradeAction } from '../proto/etcdserverpb.ts';
 import type { Message } from '../proto/message.ts';
 import { textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError } from './exit.ts';
@@ -37,6 +37,29 @@ export async function runAlarmDisarm(session: Session, words: readonly string[])
     disarmed.push(...response.alarms);
   }
   session.print('alarm', { header: undefined, alarms: disarmed });
+}
+
+export async function runDowngrade(
+  session: Session,
+  action: 'validate' | 'enable',
+  words: readonly string[],
+): Promise<void> {
+  const [version, ...rest] = words;
+  if (version === undefined) throw badArguments('TARGET_VERSION not provided');
+  if (rest.length > 0) throw badArguments('too many arguments');
+  if (version === '') throw badArguments('target version not provided');
+  await askDowngrade(session, action, version);
+}
+
+export async function runDowngradeCancel(session: Session): Promise<void> {
+  await askDowngrade(session, 'cancel', '');
+}
+
+async function askDowngrade(session: Session, action: keyof typeof DowngradeAction, version: string): Promise<void> {
+  const client = await session.connect();
+  const request = { action: DowngradeAction[action], version };
+  const response = await client.call(rpc.downgrade, request, { deadlineMs: session.deadlineMs() });
+  session.print('downgrade', { action, response });
 }
 
 /** Asks each endpoint whether it leads, and sends the request there. */

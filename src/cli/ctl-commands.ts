@@ -155,6 +155,26 @@ function addClusterCommands(program: Command, session: SessionOf): void {
     group,
     run: async (words) => (await import('./cluster.ts')).runMoveLeader(session(moveLeader), words),
   });
+  const downgrade = program.add({
+    use: 'downgrade <subcommand>',
+    short: 'Takes the cluster down by a minor version',
+    group,
+  });
+  const validate: Command = downgrade.add({
+    use: 'validate <TARGET_VERSION>',
+    short: 'Says whether the cluster could go down to a version now',
+    run: async (words) => (await import('./cluster.ts')).runDowngrade(session(validate), 'validate', words),
+  });
+  const enable: Command = downgrade.add({
+    use: 'enable <TARGET_VERSION>',
+    short: 'Begins to take the cluster down to a version',
+    run: async (words) => (await import('./cluster.ts')).runDowngrade(session(enable), 'enable', words),
+  });
+  const cancel: Command = downgrade.add({
+    use: 'cancel',
+    short: 'Gives up going down',
+    run: async () => (await import('./cluster.ts')).runDowngradeCancel(session(cancel)),
+  });
   const snapshot = program.add({
     use: 'snapshot <subcommand>',
     short: 'Saves a snapshot of a member',

@@ -7,7 +7,7 @@ import { masked, plainErrors, type Side, same, sameLines, sides } from './ctl-pa
 import { keelsonctl, type Result, runProgram } from './peer-fixture.ts';
 
 test('help, and what does not exist: the same exit code, on the same stream, of the same command', async () => {
-  const groups = ['member', 'lease', 'alarm', 'endpoint', 'snapshot'];
+  const groups = ['member', 'lease', 'alarm', 'endpoint', 'snapshot', 'downgrade'];
   const ofGroup = (group: string): string[] => [
     group,
     `${group} nonsense`,

@@ -276,6 +276,17 @@ test('endpoint, member, alarm, defrag, move-leader', async () => {
   );
 });
 
+test('downgrade', async () => {
+  await sameLines([
+    ...['downgrade validate', 'downgrade validate a b', 'downgrade enable', 'downgrade enable a b'],
+    ...['downgrade validate x', 'downgrade validate 3', 'downgrade validate 3.5', 'downgrade validate 3.6.0.1'],
+    ...['downgrade validate 3.6', 'downgrade validate 3.6.9-rc.1', 'downgrade validate 3.7', 'downgrade enable 3.5'],
+    'downgrade cancel x',
+  ]);
+  await sameInEveryFormat(['downgrade', 'validate', '3.6.0']);
+  await sameInEveryFormat(['downgrade', 'cancel']);
+});
+
 test('member add, update, promote, remove', async () => {
   const urls = '--peer-urls=http://127.0.0.1:23990,http://127.0.0.1:23991';
   // The id of a new member is random: where it stands in lists, and its width, must be alike on both before outputs are compared.

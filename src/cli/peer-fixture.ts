@@ -26,10 +26,15 @@ export interface Member {
   readonly process: ChildProcess;
 }
 
+export interface PeerMember extends Member {
+  /** http://host:port of its peer listener. */
+  readonly peerUrl: string;
+}
+
 /** Never dialed: a lone member does not talk to itself. */
 const peerUrl = 'http://127.0.0.1:23801';
 
-export async function startEtcd(dataDir: string, ...extra: string[]): Promise<Member> {
+export async function startEtcd(dataDir: string, ...extra: string[]): Promise<PeerMember> {
   const clientUrl = `http://127.0.0.1:${await freePort()}`;
   const listenPeer = `http://127.0.0.1:${await freePort()}`;
   // PEER_SERVER=bin/keelson: the same test with the server of this repository.
@@ -56,7 +61,7 @@ export async function startEtcd(dataDir: string, ...extra: string[]): Promise<Me
   });
   const endpoint = clientUrl.slice('http://'.length);
   await untilVersioned(endpoint);
-  return { endpoint, process: child };
+  return { endpoint, peerUrl: listenPeer, process: child };
 }
 
 /** The cluster version is set a moment after the start, by an entry of its own. */

@@ -38,6 +38,8 @@ export function jsonPrinter(isHex: boolean): Printer {
       print({ header: headerOf(header), alarms: unlessZero(listed) }, out);
     },
     moveLeader: ({ response }, out) => print({ header: headerOf(response.header) }, out),
+    downgrade: ({ response: { header, version } }, out) =>
+      print({ header: headerOf(header), version: unlessZero(version) }, out),
     endpointHealth: (list, out) =>
       print(
         orNull(

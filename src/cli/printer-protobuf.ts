@@ -3,6 +3,7 @@
 
 import {
   AlarmResponse,
+  DowngradeResponse,
   HeaderOnlyResponse,
   MemberAddResponse,
   MembersResponse,
@@ -35,4 +36,5 @@ export const protobufPrinter: Printer = {
   memberChange: ({ response }, out) => out.bytes(encode(MembersResponse, response)),
   alarm: (response, out) => out.bytes(encode(AlarmResponse, response)),
   moveLeader: ({ response }, out) => out.bytes(encode(HeaderOnlyResponse, response)),
+  downgrade: ({ response }, out) => out.bytes(encode(DowngradeResponse, response)),
 };

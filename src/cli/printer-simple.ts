@@ -104,6 +104,8 @@ const cluster: Printer = {
       }
     }
   },
+  downgrade: ({ action, response }, out) =>
+    out.line(`Downgrade ${action} success, cluster version ${response.version}`),
   moveLeader: ({ leader, target }, out) =>
     out.line(`Leadership transferred from ${leader.toString(16)} to ${target.toString(16)}`),
 };

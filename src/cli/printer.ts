@@ -4,6 +4,7 @@
 
 import type {
   AlarmResponse,
+  DowngradeResponse,
   HashKVResponse,
   HeaderOnlyResponse,
   LeaseGrantResponse,
@@ -74,6 +75,8 @@ export interface Printable {
     readonly target: bigint;
     readonly response: Message<typeof HeaderOnlyResponse>;
   };
+  /** `action`: validate, enable or cancel. */
+  readonly downgrade: { readonly action: string; readonly response: Message<typeof DowngradeResponse> };
   readonly endpointHealth: readonly EndpointHealth[];
   readonly endpointStatus: readonly EndpointStatus[];
   readonly endpointHashKv: readonly EndpointHash[];

@@ -6,9 +6,12 @@ import { clusterId, memberId } from '../config/cluster-id.ts';
 import { goQuote, type Parsed } from '../config/go-value.ts';
 import { parseInitialCluster, verifyBootstrap } from '../config/initial-cluster.ts';
 import { parseMemberUrls, urlTexts } from '../config/member-url.ts';
+import { systemClock } from '../io/clock.ts';
+import { patientResolver, systemNames } from '../io/names.ts';
 import type { StoredMember } from '../snapshot/schema.ts';
 import { textOf } from './byte-text.ts';
 import { badArguments, ExitCode, ExitError } from './exit.ts';
+import { logLine } from './log-line.ts';
 
 export interface RestoreFlags {
   readonly dataDir: string;
@@ -34,7 +37,7 @@ export interface RestorePlan {
   readonly bumpRevision: number;
 }
 
-export function planRestore(flags: RestoreFlags): RestorePlan {
+export async function planRestore(flags: RestoreFlags): Promise<RestorePlan> {
   const bumpRevision = flags.bumpRevision;
   if (bumpRevision > 0 !== flags.markCompacted) {
     throw badArguments('--mark-compacted required if --revision-bump > 0');
@@ -43,7 +46,8 @@ export function planRestore(flags: RestoreFlags): RestorePlan {
   const token = textOf(flags.initialClusterToken);
   const advertised = accepted(parseMemberUrls(textOf(flags.initialAdvertisePeerUrls)));
   const cluster = accepted(parseInitialCluster(textOf(flags.initialCluster)));
-  const refusal = verifyBootstrap(name, cluster, advertised);
+  const resolve = patientResolver(systemNames(), systemClock, logLine);
+  const refusal = await verifyBootstrap(name, cluster, advertised, resolve);
   if (refusal !== null) throw new ExitError(ExitCode.error, refusal);
   const members = [...cluster].map(([memberName, urls]): StoredMember => {
     const peerUrls = urlTexts(urls);

@@ -2,15 +2,11 @@
 // etcdutl the keyspace, leases, users and alarms stay, members are replaced by those of --initial-cluster, and the log begins
 // with the entries that add them, already applied.
 //
-// The rows go through the engine's own front door, as if they were applied again, so that its index, its counts and its notes
-// on what compaction may delete are right by construction. The database is complete and closed before the log is begun: a
-// database without its log does not start, so neither does a restore that a crash cut short.
-//
-// A row without a key is what etcdutl's --bump-revision leaves behind. It is kept, for the members' hashes must agree, but no
-// index holds it; it is written in the same apply as a row that is indexed, so that no start will meet it as new.
+// The rows go through the engine's own front door (backend/stored-rows.ts). The database is complete and closed before the log is
+// begun: a database without its log does not start, so neither does a restore that a crash cut short.
 
 import { Backend } from '../backend/backend.ts';
-import { newKeyState } from '../backend/index-delta.ts';
+import { StoredRows } from '../backend/stored-rows.ts';
 import type { FatalError } from '../base/fatal.ts';
 import { systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
@@ -18,7 +14,6 @@ import { systemRandom } from '../io/random.ts';
 import { syncWriter } from '../io/wal-writer.ts';
 import { backendLimits } from '../limits.ts';
 import { encode } from '../proto/message.ts';
-import { KeyValueView } from '../proto/mvccpb.ts';
 import { ConfChange } from '../proto/raftpb.ts';
 import { type BoltReader, hasSnapshotHash, verifySnapshotHash } from '../snapshot/bolt-reader.ts';
 import {
@@ -27,10 +22,7 @@ import {
   encodeMember,
   encodeMemberKey,
   encodeRevisionKey,
-  isTombstoneKey,
   MetaKey,
-  revisionMain,
-  revisionSub,
 } from '../snapshot/schema.ts';
 import type { WalEntry } from '../wal/format.ts';
 import { openWal } from '../wal/wal.ts';
@@ -55,7 +47,7 @@ const bootTerm = 1;
 const rowsPerTurn = 10_000;
 
 export async function restore(snapshotPath: string, flags: RestoreFlags): Promise<void> {
-  const plan = planRestore(flags);
+  const plan = await planRestore(flags);
   const file = openSnapshotFile(snapshotPath, 'open');
   try {
     if (plan.checksHash) checkHash(file);
@@ -95,92 +87,32 @@ async function writeDatabase(path: string, reader: BoltReader, plan: RestorePlan
     while (failure === null && !isSettled()) await new Promise((resolve) => setTimeout(resolve, 2));
     if (failure !== null) throw failure;
   };
-  const copier = new RowCopier(backend, plan);
+  const copier = new StoredRows(backend, plan.members.length, bootTerm, (revision) => {
+    logLine('warn', 'left out a row without a key: there is no other row', { revision });
+  });
   let rows = 0;
   for (const cursor of rowsOf(path, reader)) {
     if (!copier.add(cursor.key, cursor.value)) {
-      throw damaged(path, { offset: cursor.entryOffset(), reason: 'the value is no KeyValue message' });
+      throw damaged(path, { offset: cursor.entryOffset(), reason: 'the value is not the KeyValue of its revision' });
     }
     if (++rows % rowsPerTurn === 0) await settle(() => !backend.isOverloaded());
   }
   copyBuckets(path, reader, backend);
-  copier.bump();
+  bump(copier, backend, plan);
   writeMembership(backend, plan);
   backend.endApply(plan.members.length, bootTerm);
-  await settle(() => backend.backlog() === 0 && backend.index.activeEntries === 0 && !backend.index.hasFrozen);
+  await settle(() => backend.isSettled);
   await new Promise<void>((resolve) => backend.close(resolve));
   if (failure !== null) throw failure;
 }
 
-/** Applies stored rows again. An apply ends before the next row that will be indexed, so the last one is still open at the end. */
-class RowCopier {
-  readonly #backend: Backend;
-  readonly #plan: RestorePlan;
-  readonly #view = new KeyValueView();
-  readonly #state = newKeyState();
-  #lastMain = 0;
-  #isIndexed = false;
-
-  constructor(backend: Backend, plan: RestorePlan) {
-    this.#backend = backend;
-    this.#plan = plan;
-  }
-
-  /** False when the value is no KeyValue. */
-  add(key: Buffer, value: Buffer): boolean {
-    const view = this.#view;
-    if (!view.parse(value, 0, value.length)) return false;
-    const main = revisionMain(key);
-    const sub = revisionSub(key);
-    if (view.keyEnd === view.keyStart) {
-      this.#addUnindexed(main, sub, value);
-      return true;
-    }
-    if (main !== this.#lastMain && this.#isIndexed) this.#backend.endApply(this.#plan.members.length, bootTerm);
-    this.#addIndexed(main, sub, isTombstoneKey(key), value);
-    return true;
-  }
-
-  #addIndexed(main: number, sub: number, isTombstone: boolean, value: Buffer): void {
-    const { index } = this.#backend;
-    const view = this.#view;
-    const state = this.#state;
-    // The change before may have been compacted away: then nothing is superseded.
-    const isLive = index.get(value, view.keyStart, view.keyEnd, state);
-    const ordinal = this.#append(main, sub, isTombstone, value, isLive ? state.main : 0, isLive ? state.sub : 0);
-    state.main = main;
-    state.sub = sub;
-    state.tombstone = isTombstone;
-    state.createMain = view.createRevision;
-    state.version = view.version;
-    state.leaseHi = view.leaseHigh >>> 0;
-    state.leaseLo = view.leaseLow >>> 0;
-    state.ordinal = ordinal;
-    index.restore(value, view.keyStart, view.keyEnd, state);
-    this.#isIndexed = true;
-  }
-
-  #addUnindexed(main: number, sub: number, value: Buffer): void {
-    if (this.#isIndexed) this.#append(main, sub, false, value, 0, 0);
-    else logLine('warn', 'left out a row without a key: there is no other row', { revision: main });
-  }
-
-  #append(main: number, sub: number, isTombstone: boolean, value: Buffer, oldMain: number, oldSub: number): number {
-    const ordinal = this.#backend.appendRow(main, sub, isTombstone, value.length, oldMain, oldSub);
-    value.copy(this.#backend.rowBuffer, this.#backend.rowOffset);
-    this.#lastMain = main;
-    return ordinal;
-  }
-
-  /** As etcdutl: the newest revision becomes a higher one, so that no client sees revisions fall, and all before is compacted. */
-  bump(): void {
-    const { bumpRevision } = this.#plan;
-    if (bumpRevision === 0) return;
-    const revision = this.#lastMain + bumpRevision;
-    logLine('info', 'bumping latest revision', { 'latest-revision': this.#lastMain, 'new-latest-revision': revision });
-    if (this.#isIndexed) this.#append(revision, 0, false, Buffer.alloc(0), 0, 0);
-    this.#backend.bucketPut('meta', MetaKey.scheduledCompactRev, encodeRevisionKey(revision, 0));
-  }
+/** As etcdutl: the newest revision becomes a higher one, so that no client sees revisions fall, and all before is compacted. */
+function bump(rows: StoredRows, backend: Backend, { bumpRevision }: RestorePlan): void {
+  if (bumpRevision === 0) return;
+  const revision = rows.lastRevision + bumpRevision;
+  logLine('info', 'bumping latest revision', { 'latest-revision': rows.lastRevision, 'new-latest-revision': revision });
+  if (rows.lastRevision > 0) rows.addUnindexed(revision, 0, Buffer.alloc(0));
+  backend.bucketPut('meta', MetaKey.scheduledCompactRev, encodeRevisionKey(revision, 0));
 }
 
 /** Everything but the rows and what belongs to the old cluster. */

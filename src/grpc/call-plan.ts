@@ -36,9 +36,11 @@ export interface CallGate {
   demandsOf(metadata: (name: string) => string | undefined): number;
   /** Why a call with these demands may not begin, or go on, now; null when it may. Not asked without demands. */
   refusal(demands: number): Status | null;
+  /** Why no call of this method may begin now, whatever it demands; null when it may. Asked first, and for every call. Hot. */
+  methodRefusal(path: string): Status | null;
 }
 
-export const openGate: CallGate = { demandsOf: () => 0, refusal: () => null };
+export const openGate: CallGate = { demandsOf: () => 0, refusal: () => null, methodRefusal: () => null };
 
 const base = 'application/grpc';
 

@@ -382,8 +382,9 @@ export class GrpcCall extends CallInput implements ServerCall, TimerOwner {
   /** False when the gate refuses the call, which has failed then. */
   private passes(): boolean {
     const { gate, demanding } = this.owner;
-    if (this.plan.demands === 0) return true;
-    const refusal = gate.refusal(this.plan.demands);
+    const closed = gate.methodRefusal(this.method.path);
+    if (closed === null && this.plan.demands === 0) return true;
+    const refusal = closed ?? gate.refusal(this.plan.demands);
     if (refusal !== null) this.fail(refusal);
     else if (this.method.stream !== null) demanding.add(this);
     return refusal === null;

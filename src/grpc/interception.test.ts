@@ -112,6 +112,10 @@ test('all calls: told with their requests even when handlers keep nothing', () =
 class LengthGate implements CallGate {
   limit = Number.POSITIVE_INFINITY;
   asked = 0;
+  closed = '';
+  methodRefusal(path: string): { code: 9; message: string } | null {
+    return path.endsWith(`/${this.closed}`) ? { code: 9, message: 'closed' } : null;
+  }
   demandsOf(metadata: (name: string) => string | undefined): number {
     return metadata('x-need')?.length ?? 0;
   }
@@ -139,6 +143,12 @@ test('the gate: refuses before the handler, and ends open streams when asked aga
   };
   assert.equal(call('Unary', [])[1], 'OK x');
   assert.equal(gate.asked, 0, 'a call without demands asks nobody');
+  gate.closed = 'Unary';
+  assert.deepEqual([call('Unary', [])[1], call('Unary', need('abc'))[1]], ['9 closed', '9 closed']);
+  gate.closed = 'Bidi';
+  assert.deepEqual([call('Bidi', [])[1], call('Unary', [])[1]], ['9 closed', 'OK x']);
+  gate.closed = '';
+  assert.deepEqual([gate.asked, server.demanding.size], [0, 0], 'a method is refused whatever the call demands');
   assert.equal(call('Unary', need('abc'))[1], 'OK x');
   log.length = 0;
   gate.limit = 2;

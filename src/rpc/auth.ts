@@ -2,13 +2,12 @@
 // Clients that were given a user and a password take "authentication is not enabled" for leave to go on without a token; any other
 // error ends them. What would need users, roles or tokens is refused, and never accepted without being done (#5).
 
-import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
 import { AuthenticateRequest, AuthStatusResponse, HeaderOnlyResponse } from '../proto/etcdserverpb.ts';
 import { decode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
-import { authRevisionOf, isAuthEnabled } from '../server/auth-state.ts';
+import { authRevisionOf, refuseProtected } from '../server/auth-state.ts';
 import type { Member } from '../server/member.ts';
 import { acceptEmpty, failMalformed, failWith, respondWithMessage } from './answer.ts';
 
@@ -32,16 +31,10 @@ const refused: readonly string[] = [
   'RoleRevokePermission',
 ];
 
-/** Throws FatalError over a database that an etcd protected: serving it to everybody must not be what a migration does. */
+/** Throws FatalError over a database that is protected. */
 export function registerAuth(router: Router, member: Member): void {
   const { backend, header, store } = member.parts;
-  if (isAuthEnabled(backend)) {
-    throw new FatalError(
-      ExitCode.dataDir,
-      `the database ${backend.path} has authentication enabled, which this version of keelson cannot enforce yet (issue 5): it ` +
-        'would serve everybody. Disable it in etcd (etcdctl auth disable), take a new snapshot and restore that',
-    );
-  }
+  refuseProtected(backend);
   router.unary(SERVICE, 'Authenticate', (call, message, start, end) => {
     if (decode(AuthenticateRequest, message, start, end) === undefined) failMalformed(call);
     else whenReadable(member, call, () => failWith(call, etcdErrors.authNotEnabled));

@@ -385,6 +385,26 @@ test('an answer larger than a message is refused, with the bound, and holds noth
 
 const refused = { code: 8, message: 'keelson: too many requests for large answers wait already' };
 
+test('a read whose revision a new state has no more fails, to be asked again; others go on in it', () => {
+  const bench = new Bench();
+  bench.fill(20);
+  const lost = bench.ask(1, ALL);
+  bench.fill(20, 30);
+  const kept = bench.ask(2, ALL);
+  bench.turn();
+  // A leader's snapshot in which everything before the newest revision is compacted.
+  bench.checked.store.restore(bench.checked.revision, bench.checked.revision);
+  bench.turns();
+  assert.equal(lost.ended, 1);
+  assert.equal(lost.call.status?.code, 14);
+  assert.match(lost.call.status!.message, /replaced by a snapshot of the leader/);
+  assert.equal(lost.call.taken.length, 0);
+  while (!kept.call.pull());
+  checkAnswer(kept);
+  assert.equal(bench.checked.storage.pinned, 0);
+  assert.deepEqual(bench.bigReads.load, { reads: 0, waiting: 0, bytes: 0 });
+});
+
 test('so many requests of a connection wait, and so many in all; the others are refused', () => {
   const bench = new Bench({ connectionReadsMax: 1, connectionWaitingMax: 3, waitingMax: 4 });
   bench.fill(200);

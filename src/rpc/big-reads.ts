@@ -33,6 +33,8 @@ export interface SlicedRead {
   readonly heldBytes: number;
   /** Of the answer, where it is less than all may have: the read itself holds to it. */
   readonly answerBytesMax?: number;
+  /** After step(): why it cannot go on. */
+  readonly error?: EtcdError | null;
   /** Appends one slice of the response, without its header; true: that was the last, or `out` is full. */
   step(out: ByteWriter): boolean;
   /** The rest is not wanted. */
@@ -337,6 +339,11 @@ export class BigReads implements SliceTaker {
     body.reset();
     reading.movedMs = this.clock.nowMs();
     const done = read!.step(body);
+    const error = read!.error ?? null;
+    if (error !== null) {
+      this.giveUp(reading, error);
+      return;
+    }
     this.take(reading, body);
     const isTooLarge = body.full || responseHeaderBytesMax + reading.bytes > limits.answerBytesMax;
     if (isTooLarge) {

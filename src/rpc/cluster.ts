@@ -1,78 +1,79 @@
-// etcdserverpb.Cluster for a cluster of one: the list is right, and what would need a peer is refused with etcd's errors.
-// Adding, removing and promoting members comes with the peers (#4). Its headers carry no revision, as etcd's.
+// etcdserverpb.Cluster: the list of members, and changes of it, which server/membership.ts checks and proposes. Its headers carry no
+// revision, as etcd's; an answer to a change lists the members as of that change.
 
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
 import {
   MemberAddRequest,
+  MemberAddResponse,
   MemberIdRequest,
   MemberListRequest,
   MembersResponse,
   MemberUpdateRequest,
 } from '../proto/etcdserverpb.ts';
 import { decode } from '../proto/message.ts';
-import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
+import type { MembersWaiter } from '../server/membership.ts';
 import { failMalformed, failWith, respondWithMessage } from './answer.ts';
 
 const SERVICE = 'etcdserverpb.Cluster';
-const UNIMPLEMENTED = 12;
+
+type ClusterMembers = Parameters<MembersWaiter>[1];
 
 export function registerCluster(router: Router, member: Member): void {
+  const { membership } = member;
   router.unary(SERVICE, 'MemberList', (call, message, start, end) => {
     const request = decode(MemberListRequest, message, start, end);
+    const list = (): void => answerMembers(member, call, member.parts.cluster.members());
     if (request === undefined) failMalformed(call);
-    else if (!request.linearizable || member.canReadNow) answerMembers(member, call);
-    else {
-      member.read({ ready: () => answerMembers(member, call), failed: (error) => failWith(call, error) });
-    }
+    else if (!request.linearizable || member.canReadNow) list();
+    else member.read({ ready: list, failed: (error) => failWith(call, error) });
   });
   router.unary(SERVICE, 'MemberAdd', (call, message, start, end) => {
     const request = decode(MemberAddRequest, message, start, end);
     if (request === undefined) failMalformed(call);
-    else refuse(call, checkUrls(request.peerUrls));
+    else add(member, call, request.peerUrls, request.isLearner);
   });
   router.unary(SERVICE, 'MemberRemove', (call, message, start, end) => {
     const request = decode(MemberIdRequest, message, start, end);
     if (request === undefined) failMalformed(call);
-    else refuse(call, checkRemove(member, request.id));
+    else membership.remove(request.id, answerTo(member, call));
   });
   router.unary(SERVICE, 'MemberUpdate', (call, message, start, end) => {
     const request = decode(MemberUpdateRequest, message, start, end);
     if (request === undefined) failMalformed(call);
-    else refuse(call, checkKnown(member, request.id) ?? checkUrls(request.peerUrls));
+    else membership.update(request.id, request.peerUrls, answerTo(member, call));
   });
   router.unary(SERVICE, 'MemberPromote', (call, message, start, end) => {
     const request = decode(MemberIdRequest, message, start, end);
     if (request === undefined) failMalformed(call);
-    else refuse(call, checkKnown(member, request.id) ?? etcdErrors.memberNotLearner);
+    else membership.promote(request.id, answerTo(member, call));
   });
 }
 
-function answerMembers(member: Member, call: ServerCall): void {
-  const { cluster, header } = member.parts;
-  respondWithMessage(call, MembersResponse, { header: header.message(0), members: cluster.members() });
+function add(member: Member, call: ServerCall, peerUrls: readonly string[], isLearner: boolean): void {
+  let added: ClusterMembers[number] | undefined;
+  const done: MembersWaiter = (error, members) => {
+    if (error !== null) failWith(call, error);
+    else
+      respondWithMessage(call, MemberAddResponse, {
+        header: member.parts.header.message(0),
+        ...(added === undefined ? {} : { member: added }),
+        members,
+      });
+  };
+  member.membership.add(peerUrls, isLearner, done, (one) => {
+    added = one;
+  });
 }
 
-function checkKnown(member: Member, id: bigint): EtcdError | null {
-  return member.parts.cluster.member(id) === undefined ? etcdErrors.memberNotFound : null;
+function answerTo(member: Member, call: ServerCall): MembersWaiter {
+  return (error, members) => {
+    if (error !== null) failWith(call, error);
+    else answerMembers(member, call, members);
+  };
 }
 
-/** Removing the last voter would leave no quorum. */
-function checkRemove(member: Member, id: bigint): EtcdError | null {
-  return checkKnown(member, id) ?? etcdErrors.memberNotEnoughStarted;
-}
-
-function checkUrls(urls: readonly string[]): EtcdError | null {
-  const isGood = urls.length > 0 && urls.every((url) => /^(https?|unixs?):\/\/[^/\s]+$/.test(url));
-  return isGood ? null : etcdErrors.memberBadUrls;
-}
-
-function refuse(call: ServerCall, error: EtcdError | null): void {
-  if (error !== null) failWith(call, error);
-  else
-    call.fail({
-      code: UNIMPLEMENTED,
-      message: 'keelson: changing the membership is not supported by this version yet',
-    });
+function answerMembers(member: Member, call: ServerCall, members: ClusterMembers): void {
+  respondWithMessage(call, MembersResponse, { header: member.parts.header.message(0), members });
 }

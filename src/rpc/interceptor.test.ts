@@ -20,12 +20,15 @@ const wantsLeader = { name: 'hasleader', value: 'true' };
 function setUp(): {
   client: TestClient;
   server: GrpcServer;
-  leader: { known: boolean };
+  leader: { known: boolean; isLearner: boolean };
   interceptor: Interceptor;
   text: () => Promise<string[]>;
 } {
-  const leader = { known: true };
-  const interceptor = new Interceptor(() => leader.known);
+  const leader = { known: true, isLearner: false };
+  const interceptor = new Interceptor(
+    () => leader.known,
+    () => leader.isLearner,
+  );
   const logger = new Logger({
     level: 'info',
     format: 'json',
@@ -81,6 +84,21 @@ test('without a leader: calls that want one are refused, others are not, and ope
   const frames = client.frames();
   assert.equal(answerOf(frames, streams[0]!), NO_LEADER);
   assert.equal(answerOf(frames, streams[1]!), 'nothing');
+});
+
+test('a learner serves its status, a snapshot and ranges alone; the refusal comes before all others', () => {
+  const { client, leader, interceptor } = setUp();
+  leader.isLearner = true;
+  const served = ['/etcdserverpb.KV/Range', '/etcdserverpb.Maintenance/Snapshot', '/etcdserverpb.Maintenance/Status'];
+  for (const path of served) assert.equal(interceptor.methodRefusal(path), null, path);
+  const refused = ['/etcdserverpb.KV/RangeStream', '/etcdserverpb.Cluster/MemberList', '/grpc.health.v1.Health/Check'];
+  for (const path of refused) assert.equal(interceptor.methodRefusal(path)?.code, 9, path);
+  leader.known = false;
+  const id = client.newId();
+  client.send(client.callHeaders(id, 'Unary', [wantsLeader]), frameOf(0, 1, id, grpcMessage('x')));
+  assert.equal(answerOf(client.frames(), id), '9 etcdserver: rpc not supported for learner');
+  leader.isLearner = false;
+  for (const path of refused) assert.equal(interceptor.methodRefusal(path), null, path);
 });
 
 test('client-api-version: counted by version and kind, refused ones too; what is no UTF-8 is refused and not counted', async () => {

@@ -1,6 +1,7 @@
 // What etcd asks of every call before its handler (v3rpc/interceptor.go): a client that wants a leader (metadata `hasleader: true`,
 // clientv3's WithRequireLeader) is refused while this member knows none, and its open streams end when that lasts; a version of the
-// client's interface must be text. The refusals for learners come with the peers (#4).
+// client's interface must be text. A learner serves the calls alone that read its own state: its status, a snapshot, and a serializable
+// Range (rpc/kv.ts looks at that).
 
 import { isUtf8 } from 'node:buffer';
 import type { CallGate } from '../grpc/call-plan.ts';
@@ -19,12 +20,25 @@ export function isVersionText(version: string): boolean {
   return isUtf8(Buffer.from(version, 'latin1'));
 }
 
+const LEARNER_METHODS: ReadonlySet<string> = new Set([
+  '/etcdserverpb.KV/Range',
+  '/etcdserverpb.Maintenance/Snapshot',
+  '/etcdserverpb.Maintenance/Status',
+]);
+
 export class Interceptor implements CallGate {
   private readonly hasLeader: () => boolean;
+  private readonly isLearner: () => boolean;
   private leaderlessChecks = 0;
 
-  constructor(hasLeader: () => boolean) {
+  constructor(hasLeader: () => boolean, isLearner: () => boolean) {
     this.hasLeader = hasLeader;
+    this.isLearner = isLearner;
+  }
+
+  methodRefusal(path: string): Status | null {
+    if (!this.isLearner() || LEARNER_METHODS.has(path)) return null;
+    return etcdErrors.notSupportedForLearner as Status;
   }
 
   demandsOf(metadata: (name: string) => string | undefined): number {

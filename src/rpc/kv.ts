@@ -82,7 +82,8 @@ class KvService {
       failMalformed(call);
       return;
     }
-    const error = checkRange(request);
+    const error =
+      this.member.isLearner && !request.serializable ? etcdErrors.notSupportedForLearner : checkRange(request);
     if (error !== null) failWith(call, error);
     else if (request.serializable || this.member.canReadNow) {
       this.answerRange(call, request, message, start, end, false);

@@ -1,11 +1,11 @@
-// etcdserverpb.Lease: grants and revokes go through raft, renewals are the leader's own.
+// etcdserverpb.Lease: grants and revokes go through raft; renewals and remaining times are the leader's own, which any member asks for
+// its clients (server/leases.ts).
 
 import { LEASE_COST_BYTES } from '../apply/quota.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router, StreamHandler } from '../grpc/router.ts';
 import {
-  LeaseCheckpointRequest,
   LeaseGrantRequest,
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
@@ -16,7 +16,7 @@ import {
 } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode, encode, type Message } from '../proto/message.ts';
-import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import { etcdErrors } from '../proto/rpctypes.ts';
 import type { Member } from '../server/member.ts';
 import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
 import { type BigReads, ReadSize } from './big-reads.ts';
@@ -122,21 +122,30 @@ function answerTimeToLive(
   requestBytes: number,
   { id, keys }: Message<typeof LeaseTimeToLiveRequest>,
 ): void {
-  const { lessor, header, store } = member.parts;
-  const lease = lessor.lookup(id);
-  if (lease === undefined) {
-    const head = header.message(store.currentRevision);
-    respondWithMessage(call, LeaseTimeToLiveResponse, { header: head, id, ttl: -1n });
-    return;
-  }
-  const ttl = BigInt(lessor.remainingSecondsOf(lease));
-  const front = encode(TimeToLiveFront, { id, ttl, grantedTtl: BigInt(lease.ttlSeconds) });
-  const body = new ByteWriter(4096, lists.limits.answerBytesMax);
-  body.copy(front, 0, front.length);
-  // In no order, as etcd's.
-  const attached = keys ? [...lease.keys] : [];
-  const read = new ListRead(store.currentRevision, attached, writeKey, lists.limits.slice);
-  answerList(member, lists, call, requestBytes, read, body);
+  member.leases.timeToLive(id, keys, call, (result) => {
+    const { lessor, header, store } = member.parts;
+    if (result === etcdErrors.leaseNotFound) {
+      const head = header.message(store.currentRevision);
+      respondWithMessage(call, LeaseTimeToLiveResponse, { header: head, id, ttl: -1n });
+      return;
+    }
+    if ('code' in result) {
+      failWith(call, result);
+      return;
+    }
+    const body = new ByteWriter(4096, lists.limits.answerBytesMax);
+    let attached: string[] = [];
+    if ('body' in result) body.copy(result.body, 0, result.body.length);
+    else {
+      const ttl = BigInt(lessor.remainingSecondsOf(result));
+      const front = encode(TimeToLiveFront, { id, ttl, grantedTtl: BigInt(result.ttlSeconds) });
+      body.copy(front, 0, front.length);
+      // In no order, as etcd's.
+      if (keys) attached = [...result.keys];
+    }
+    const read = new ListRead(store.currentRevision, attached, writeKey, lists.limits.slice);
+    answerList(member, lists, call, requestBytes, read, body);
+  });
 }
 
 /** LeaseTimeToLiveResponse between its header and its keys. */
@@ -161,49 +170,25 @@ class KeepAliveHandler implements StreamHandler {
       failMalformed(call);
       return;
     }
-    const { lessor, header, store } = this.member.parts;
+    const { leases, parts } = this.member;
     // Taken before the renewal: a lease revoked at a later revision must not look alive at it.
-    const head = header.message(store.currentRevision);
-    const lease = lessor.lookup(request.id);
-    const answer = (ttl: number): void => {
-      const bytes = encode(LeaseKeepAliveResponse, { header: head, id: request.id, ttl: BigInt(ttl) });
-      call.send(bytes, 0, bytes.length);
-    };
-    if (!this.member.isLeader) {
-      failWith(call, etcdErrors.noLeader);
-      return;
-    }
-    if (lease === undefined) {
-      answer(0);
-      return;
-    }
-    const waits = lessor.renewalMustWait(lease, () => {
-      // Revoked: gone. Still there: leadership went away before the revoke was applied.
-      if (lessor.lookup(request.id) === undefined) answer(0);
-      else failWith(call, etcdErrors.leaderChanged);
+    const header = parts.header.message(parts.store.currentRevision);
+    let isPaused = false;
+    let isAnswered = false;
+    leases.renew(request.id, call, (result) => {
+      isAnswered = true;
+      if (typeof result !== 'number' && result !== etcdErrors.leaseNotFound) failWith(call, result);
+      else {
+        const ttl = typeof result === 'number' ? BigInt(result) : 0n;
+        const bytes = encode(LeaseKeepAliveResponse, { header, id: request.id, ttl });
+        call.send(bytes, 0, bytes.length);
+      }
       // Not before the answer: it delivers, and so answers, the renewals that were held up.
-      call.resumeReceive();
+      if (isPaused) call.resumeReceive();
     });
-    if (waits) call.pauseReceive();
-    else if (lessor.renewalMustClear(lease)) this.clearThenRenew(call, request.id, answer);
-    else answer(lessor.renew(request.id) ?? 0);
-  }
-
-  /** The remaining TTL of the last checkpoint goes first, through raft; the stream waits, so that answers keep their order. */
-  private clearThenRenew(call: ServerCall, id: bigint, answer: (ttl: number) => void): void {
-    const { lessor } = this.member.parts;
-    const message = encode(LeaseCheckpointRequest, { checkpoints: [{ id, remainingTtl: 0n }] });
-    const finish = (error: EtcdError | null): void => {
-      if (error !== null) failWith(call, error);
-      else answer(lessor.renew(id) ?? 0);
-      call.resumeReceive();
-    };
+    if (isAnswered) return;
+    isPaused = true;
     call.pauseReceive();
-    const error = this.member.propose(RequestField.leaseCheckpoint, message, 0, message.length, {
-      applied: () => finish(null),
-      failed: finish,
-    });
-    if (error !== null) finish(error);
   }
 
   halfClose(call: ServerCall): void {

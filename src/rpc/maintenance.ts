@@ -1,6 +1,5 @@
 // etcdserverpb.Maintenance: status, alarms, hashes, defragmentation, the snapshot stream (snapshot-stream.ts), leadership.
 
-import type { CompactionHash } from '../backend/backend.ts';
 import type { ServerCall } from '../grpc/call.ts';
 import type { Router } from '../grpc/router.ts';
 import {
@@ -16,16 +15,16 @@ import {
 } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { decode } from '../proto/message.ts';
-import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import type { EtcdError } from '../proto/rpctypes.ts';
+import { hashByRevision } from '../server/key-hash.ts';
 import type { Member } from '../server/member.ts';
 import { durationText, sizeFields } from '../server/member-log.ts';
-import { KvHasher } from '../snapshot/hashkv.ts';
 import { ApplyWaiter, acceptEmpty, failMalformed, failWith, respondWithMessage } from './answer.ts';
 import { SnapshotHandler } from './snapshot-stream.ts';
 
 const SERVICE = 'etcdserverpb.Maintenance';
 const UNKNOWN = 2;
-const UNIMPLEMENTED = 12;
+const UNAVAILABLE = 14;
 
 export interface MaintenanceOptions {
   /** The version that Status tells: kube-apiserver turns features on by it. */
@@ -66,9 +65,9 @@ function answerStatus(member: Member, options: MaintenanceOptions, call: ServerC
     errors: member.errors(),
     dbSizeInUse: sizes.inUseBytes,
     isLearner: raft.isLearner,
-    storageVersion: cluster.version ?? '',
+    storageVersion: member.storageVersion.text ?? '',
     dbSizeQuota: options.quotaBytes,
-    downgradeInfo: { enabled: false },
+    downgradeInfo: { enabled: cluster.downgrade.isEnabled, targetVersion: cluster.downgrade.targetVersion },
   });
 }
 
@@ -87,8 +86,9 @@ function alarm(member: Member, call: ServerCall, message: Buffer, start: number,
 function hash(member: Member, call: ServerCall): void {
   const { backend, header, store } = member.parts;
   const revision = store.currentRevision;
-  backend.hash((value) => {
-    respondWithMessage(call, HashResponse, { header: header.message(revision), hash: value });
+  backend.hash((value, error) => {
+    if (error !== null) call.fail({ code: UNAVAILABLE, message: error.message });
+    else respondWithMessage(call, HashResponse, { header: header.message(revision), hash: value });
   });
 }
 
@@ -98,37 +98,18 @@ function hashKv(member: Member, call: ServerCall, message: Buffer, start: number
     failMalformed(call);
     return;
   }
-  const { backend, header, store, compactionHashes } = member.parts;
-  const current = store.currentRevision;
-  const revision = request.revision === 0 ? current : request.revision;
-  const answer = (hash: CompactionHash): void => {
-    respondWithMessage(call, HashKVResponse, {
-      header: header.message(current),
-      hash: hash.hash,
-      compactRevision: hash.compactRevision,
-      hashRevision: hash.revision,
-    });
-  };
-  if (member.isCompactingTo(request.revision)) {
-    // etcd's compactions are done in an instant when they are small, and their hash is what HashKV then answers: wait for ours.
-    const retry = Buffer.from(message.subarray(start, end));
-    member.afterCompaction(request.revision, () => hashKv(member, call, retry, 0, retry.length));
-    return;
-  }
-  const stored = compactionHashes.at(request.revision);
-  let error: EtcdError | null = null;
-  if (revision > current) error = etcdErrors.futureRev;
-  else if (revision < store.compactRevision && revision > 0) error = etcdErrors.compacted;
-  if (stored !== undefined) answer(stored);
-  else if (error !== null) failWith(call, error);
-  else if (revision < 0) {
-    // etcd lets a negative revision through: nothing is at or below it, so the hash is that of no row.
-    const compactRevision = store.compactRevision;
-    answer({ hash: new KvHasher(compactRevision, 0, null).hash(), revision, compactRevision });
-  } else {
-    const compactRevision = store.compactRevision;
-    backend.hashKv(revision, compactRevision, (hash) => answer({ hash, revision, compactRevision }));
-  }
+  const { header } = member.parts;
+  hashByRevision(member, request.revision, (error, hash, currentRevision) => {
+    if (error !== null) failWith(call, error);
+    else {
+      respondWithMessage(call, HashKVResponse, {
+        header: header.message(currentRevision),
+        hash: hash!.hash,
+        compactRevision: hash!.compactRevision,
+        hashRevision: hash!.revision,
+      });
+    }
+  });
 }
 
 function defragment(member: Member, call: ServerCall): void {
@@ -157,25 +138,37 @@ function defragment(member: Member, call: ServerCall): void {
   });
 }
 
+/** etcd's answer has no header. */
 function moveLeader(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
   const request = decode(MoveLeaderRequest, message, start, end);
-  if (request === undefined) failMalformed(call);
-  else if (!member.isLeader) failWith(call, etcdErrors.notLeader);
-  else if (request.targetId === member.parts.id) call.respond(Buffer.alloc(0), 0, 0);
-  else failWith(call, etcdErrors.badLeaderTransferee);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  // As long as the client waits, as in etcd, and no longer than any other request.
+  const error = member.leadership.move(request.targetId, member.requestTimeoutMs, (failure) => {
+    if (failure === null) call.respond(Buffer.alloc(0), 0, 0);
+    else failWith(call, failure);
+  });
+  if (error !== null) failWith(call, error);
 }
 
-/** A downgrade has nowhere to go yet: only its refusals are there (the cluster version's job comes with #4). */
+const UNKNOWN_METHOD: EtcdError = { code: UNKNOWN, message: 'etcdserver: unknown method' };
+
 function downgrade(member: Member, call: ServerCall, message: Buffer, start: number, end: number): void {
   const request = decode(DowngradeRequest, message, start, end);
-  if (request === undefined) failMalformed(call);
-  else if (request.action === DowngradeAction.cancel) {
-    // etcd answers so even when there is nothing to cancel.
-    const { header, store, cluster } = member.parts;
-    const version = (cluster.version ?? '').split('.').slice(0, 2).join('.');
-    respondWithMessage(call, DowngradeResponse, { header: header.message(store.currentRevision), version });
-  } else if (!/^\d+\.\d+(\.\d+)?$/.test(request.version)) failWith(call, etcdErrors.wrongDowngradeVersionFormat);
-  else if (request.version.startsWith('3.6')) {
-    call.fail({ code: UNIMPLEMENTED, message: 'keelson: downgrade is not supported by this version yet' });
-  } else failWith(call, etcdErrors.invalidDowngradeTargetVersion);
+  if (request === undefined) {
+    failMalformed(call);
+    return;
+  }
+  const { downgrades } = member;
+  const answer = (error: EtcdError | null, version: string): void => {
+    const { header, store } = member.parts;
+    if (error !== null) failWith(call, error);
+    else respondWithMessage(call, DowngradeResponse, { header: header.message(store.currentRevision), version });
+  };
+  if (request.action === DowngradeAction.validate) downgrades.validate(request.version, answer);
+  else if (request.action === DowngradeAction.enable) downgrades.enable(request.version, answer);
+  else if (request.action === DowngradeAction.cancel) downgrades.cancel(answer);
+  else failWith(call, UNKNOWN_METHOD);
 }

@@ -147,7 +147,9 @@ class RangeStream implements SliceTaker {
 
   /** The next slice of a count. */
   private goOn({ read, more, kvsEnd }: Counting): void {
-    if (read.step(this.body)) this.sendLast(more, kvsEnd);
+    const isDone = read.step(this.body);
+    if (read.error !== null) failWith(this.call, read.error);
+    else if (isDone) this.sendLast(more, kvsEnd);
     else this.line.enter(this);
   }
 

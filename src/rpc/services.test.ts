@@ -9,6 +9,7 @@ import {
   LeaseKeepAliveRequest,
   LeaseKeepAliveResponse,
   MemberAddRequest,
+  MemberAddResponse,
   MemberIdRequest,
   MemberListRequest,
   MembersResponse,
@@ -101,7 +102,7 @@ describe('cluster', () => {
     await fixture.stop();
   });
 
-  it('refuses as etcd what cannot be, and says what is not there yet', async () => {
+  it('refuses as etcd what cannot be, and answers a change with the members', async () => {
     await setUp(true);
     const own = fixture.member.parts.id;
     const good = ['http://127.0.0.1:2390'];
@@ -119,15 +120,30 @@ describe('cluster', () => {
       const { status } = await ask(`/etcdserverpb.Cluster/${method}`, message);
       assert.deepEqual({ code: status!.code, message: status!.message }, { code, message: text }, method);
     }
-    for (const [method, message] of [
-      ['MemberAdd', encode(MemberAddRequest, { peerUrls: good })],
-      ['MemberUpdate', encode(MemberUpdateRequest, { id: own, peerUrls: good })],
-    ] as const) {
-      assert.equal((await ask(`/etcdserverpb.Cluster/${method}`, message)).status!.code, 12, method);
-    }
     for (const method of ['MemberList', 'MemberAdd', 'MemberRemove', 'MemberUpdate', 'MemberPromote']) {
       assert.equal((await ask(`/etcdserverpb.Cluster/${method}`, malformed)).status!.code, 13, method);
     }
+    const updated = await ask(
+      '/etcdserverpb.Cluster/MemberUpdate',
+      encode(MemberUpdateRequest, { id: own, peerUrls: good }),
+    );
+    const update = decode(MembersResponse, updated.sent[0]!)!;
+    assert.deepEqual([update.header!.revision, update.members.map(({ peerUrls }) => peerUrls)], [0, [good]]);
+    const urls = [' http://127.0.0.1:2392', 'http://127.0.0.1:2391'];
+    const added = await ask(
+      '/etcdserverpb.Cluster/MemberAdd',
+      encode(MemberAddRequest, { peerUrls: urls, isLearner: true }),
+    );
+    const { header, member, members } = decode(MemberAddResponse, added.sent[0]!)!;
+    assert.equal(header!.revision, 0);
+    const sorted = ['http://127.0.0.1:2391', 'http://127.0.0.1:2392'];
+    assert.deepEqual(member, { id: member!.id, name: '', peerUrls: sorted, clientUrls: [], isLearner: true });
+    assert.deepEqual(new Set(members.map(({ id }) => id)), new Set([own, member!.id]));
+    const removed = await ask('/etcdserverpb.Cluster/MemberRemove', encode(MemberIdRequest, { id: member!.id }));
+    assert.deepEqual(
+      decode(MembersResponse, removed.sent[0]!)!.members.map(({ id }) => id),
+      [own],
+    );
     await fixture.stop();
   });
 });
@@ -178,10 +194,14 @@ describe('lease renewals', () => {
     await fixture.stop();
   });
 
-  it('are refused without a leader', async () => {
+  it('wait for a leader, for the time of a request', async () => {
     await setUp(false);
-    const { status } = stream().deliver(renew(1n));
-    assert.equal(status!.message, etcdErrors.noLeader.message);
+    const call = stream().deliver(renew(1n));
+    fixture.member.tick();
+    assert.deepEqual([call.ended, call.paused], [false, true]);
+    fixture.advance(fixture.member.requestTimeoutMs);
+    fixture.member.tick();
+    assert.equal(call.status!.message, etcdErrors.noLeader.message);
     await fixture.stop();
   });
 });
