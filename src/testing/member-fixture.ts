@@ -12,17 +12,20 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
 import type { BackendLimits } from '../limits.ts';
+import type { PeerRequests } from '../peer/peer-transport.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { encode, type MessageInit, type Schema } from '../proto/message.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
-import { openMember } from '../server/bootstrap.ts';
+import { type BootstrapOptions, openMember } from '../server/bootstrap.ts';
 import type { Member } from '../server/member.ts';
 import { backendObserver, leaseCounters, memberCounters, walObserver } from '../server/observers.ts';
+import { planStart } from '../server/start-plan.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { RuntimeMetrics } from '../telemetry/runtime-metrics.ts';
 import { DeferredWalWriter } from './deferred-wal-writer.ts';
 import { PutMessage } from './kv-messages.ts';
+import { silentRequests, silentTransport } from './silent-transport.ts';
 
 /** Does its work when it is waited for, unless the test stalls it. */
 class StallableWriter extends DeferredWalWriter {
@@ -39,6 +42,11 @@ export class MemberFixture {
   readonly metrics: Metrics;
   readonly lines: string[] = [];
   readonly fatal: FatalError[] = [];
+  readonly removed: string[] = [];
+  /** Of what the member draws by chance, elections above all. */
+  seed = 1;
+  newTransport: BootstrapOptions['newTransport'] = () => silentTransport;
+  peerRequests: PeerRequests = silentRequests;
   member!: Member;
   /** Of the database, when a test shrinks them. */
   limits: BackendLimits | null = null;
@@ -75,16 +83,19 @@ export class MemberFixture {
   async open(...flags: string[]): Promise<Member> {
     const { metrics } = this;
     const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.offsetMs };
+    const config = await this.config(...flags);
+    const logger = new Logger({
+      level: 'debug',
+      format: 'json',
+      sink: { write: (line) => void this.lines.push(line), flush: () => {} },
+      now: () => 0,
+    });
     this.member = openMember({
-      config: await this.config(...flags),
-      clusterVersion: '3.7.0',
-      logger: new Logger({
-        level: 'debug',
-        format: 'json',
-        sink: { write: (line) => void this.lines.push(line), flush: () => {} },
-        now: () => 0,
-      }),
-      random: new SeededRandom(1),
+      config,
+      plan: await planStart({ config, logger, peerRequests: this.peerRequests }),
+      serverVersion: '3.7.1',
+      logger,
+      random: new SeededRandom(this.seed),
       walWriter: (config) => {
         this.writer = new StallableWriter(nodeDisk, config);
         this.writer.isStalled = () => this.walStalled;
@@ -98,6 +109,9 @@ export class MemberFixture {
       onFatal: (error) => void this.fatal.push(error),
       flushConnections: () => {},
       schedule: setImmediate,
+      newTransport: this.newTransport,
+      peerRequests: this.peerRequests,
+      onRemoved: (reason) => void this.removed.push(reason),
       clock,
       ...(this.limits === null ? {} : { limits: this.limits }),
     });

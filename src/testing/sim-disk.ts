@@ -100,8 +100,8 @@ export class SimDisk implements Disk {
     assert(mode !== 'read', 'writes to a file opened for writing');
     const fault = this.#check('write', path, position, length);
     let count = fault === null ? length : Math.min(length, fault.short);
-    const room = this.capacityBytes - this.#usedBytes();
     const growth = Math.max(0, position + count - inode.volatileSize);
+    const room = growth === 0 || this.capacityBytes === Infinity ? Infinity : this.capacityBytes - this.#usedBytes();
     if (growth > room) {
       count -= growth - room;
       if (count <= 0) throw diskError('ENOSPC', `no space left on device, write '${path}'`);
