@@ -17,6 +17,7 @@ import {
   MemberAddRequest,
   MemberIdRequest,
   MemberListRequest,
+  MemberUpdateRequest,
   MoveLeaderRequest,
 } from '../src/proto/etcdserverpb.ts';
 import { encode } from '../src/proto/message.ts';
@@ -114,8 +115,6 @@ function goodRequests(): [string, Buffer][] {
     ['Maintenance/HashKV', encode(HashKVRequest, { revision: 3 })],
     ['Maintenance/Downgrade', encode(DowngradeRequest, { action: 1, version: '3.6.0' })],
     ['Maintenance/MoveLeader', encode(MoveLeaderRequest, { targetId: 5n })],
-    ['Cluster/MemberAdd', encode(MemberAddRequest, { peerUrls: ['http://127.0.0.1:1'] })],
-    ['Cluster/MemberRemove', encode(MemberIdRequest, { id: 5n })],
     ['Cluster/MemberList', encode(MemberListRequest, { linearizable: true })],
   ];
 }
@@ -163,6 +162,34 @@ test(`mutated requests are answered or refused, and never end the server (KEELSO
     const again = ServerProcess.start({ dataDir: `${directory}/victim` });
     await again.whenReady();
     assert.equal((await again.stop('SIGTERM')).code, 0);
+  } finally {
+    sender.close();
+    victim.child.kill('SIGKILL');
+  }
+});
+
+test(`mutated changes of the membership are answered, and never end the server (KEELSON_SEED=${seed})`, async () => {
+  // One that is taken may cost the quorum, with a voter that is not there: then calls time out, and that is right.
+  const victim = ServerProcess.start({ dataDir: `${directory}/members` });
+  const sender = new EtcdClient(await victim.whenReady());
+  const random = new SeededRandom(seed);
+  const good: [string, Buffer][] = [
+    ['Cluster/MemberAdd', encode(MemberAddRequest, { peerUrls: ['http://127.0.0.1:1'], isLearner: true })],
+    ['Cluster/MemberAdd', encode(MemberAddRequest, { peerUrls: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] })],
+    ['Cluster/MemberUpdate', encode(MemberUpdateRequest, { id: 5n, peerUrls: ['http://127.0.0.1:1'] })],
+    ['Cluster/MemberPromote', encode(MemberIdRequest, { id: 5n })],
+    ['Cluster/MemberRemove', encode(MemberIdRequest, { id: 5n })],
+  ];
+  try {
+    for (let round = 0; round < 60; round++) {
+      const calls = good.map(([name, bytes]) =>
+        sender.call(`/etcdserverpb.${name}`, mutate(bytes, random), { deadlineMs: 100 }),
+      );
+      await Promise.all(calls);
+      assert.equal(victim.exit, null, victim.output.slice(-1500));
+    }
+    const status = await sender.call('/etcdserverpb.Maintenance/Status', Buffer.alloc(0));
+    assert.ok(status.ok);
   } finally {
     sender.close();
     victim.child.kill('SIGKILL');

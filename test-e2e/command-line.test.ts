@@ -263,13 +263,34 @@ test('files and endpoints that cannot be used are told in plain words', async ()
 
 test('members are added, updated, promoted and removed by the server, which says what it cannot do', async () => {
   const id = (await shell('"$CTL" member list')).stdout.split(',')[0]!;
-  const unsupported =
-    'rpc error: code = Unimplemented desc = keelson: changing the membership is not supported by this version yet';
-  await expectFailure('"$CTL" member add m2 --peer-urls=http://127.0.0.1:1', 1, unsupported);
-  await expectFailure('"$CTL" member add m2 --learner --peer-urls=http://127.0.0.1:1', 1, unsupported);
-  await expectFailure(`"$CTL" member update ${id} --peer-urls=http://127.0.0.1:1`, 1, unsupported);
+  // A learner: it needs not be there for the others to go on.
+  const added = await shell('"$CTL" member add m2 --learner --peer-urls=http://127.0.0.1:1');
+  const learner = /Member +([0-9a-f]+) added as learner to cluster/.exec(added.stdout)?.[1];
+  assert.ok(learner !== undefined, added.stdout + added.stderr);
+  assert.match(
+    (await shell('"$CTL" member list')).stdout,
+    new RegExp(`${learner}, unstarted, , http://127.0.0.1:1, , true`),
+  );
+  const sameUrl = 'etcdserver: Peer URLs already exists';
+  await expectFailure('"$CTL" member add m3 --learner --peer-urls=http://127.0.0.1:1', 1, sameUrl);
+  await expectFailure(
+    '"$CTL" member add m3 --learner --peer-urls=http://127.0.0.1:3',
+    1,
+    'etcdserver: too many learner members in cluster',
+  );
+  const updated = await shell(`"$CTL" member update ${learner} --peer-urls=http://127.0.0.1:2`);
+  assert.equal(updated.code, 0, updated.stderr);
+  const notReady = 'etcdserver: can only promote a learner member which is in sync with leader';
+  await expectFailure(`"$CTL" member promote ${learner}`, 1, notReady);
   await expectFailure(`"$CTL" member promote ${id}`, 1, 'etcdserver: can only promote a learner member');
+  const removed = await shell(`"$CTL" member remove ${learner}`);
+  assert.equal(removed.code, 0, removed.stderr);
   await expectFailure('"$CTL" member remove 77', 1, 'etcdserver: member not found');
+  await expectFailure(
+    `"$CTL" member remove ${id}`,
+    1,
+    'etcdserver: re-configuration failed due to not enough started members',
+  );
   await expectFailure('"$CTL" member add', 128, 'member name not provided');
 });
 

@@ -9,6 +9,7 @@ import { AlarmRequest, MemberListRequest } from '../src/proto/etcdserverpb.ts';
 import { encode } from '../src/proto/message.ts';
 import { type ParsedFamily, parseExposition } from '../src/testing/exposition-parser.ts';
 import { freePorts } from '../src/testing/free-port.ts';
+import { seriesOf } from './metric-series.ts';
 import { Program, peerBinaries, repository, scratchFolder, sleep, until } from './program.ts';
 import { EtcdClient } from './support/etcd-client.ts';
 
@@ -125,20 +126,6 @@ async function traffic(endpoint: string): Promise<void> {
   });
   client.close();
   await sleep(300);
-}
-
-function seriesOf(families: Map<string, ParsedFamily>): Map<string, number> {
-  const series = new Map<string, number>();
-  for (const { type, samples } of families.values()) {
-    for (const { name, labels, value } of samples) {
-      if (type === 'histogram' && !name.endsWith('_count')) continue;
-      const texts = Object.keys(labels)
-        .sort()
-        .map((label) => `${label}="${labels[label]}"`);
-      series.set(texts.length === 0 ? name : `${name}{${texts.join(',')}}`, value);
-    }
-  }
-  return series;
 }
 
 async function runOne(kind: Kind, ports: readonly number[], flags: readonly string[]): Promise<Run> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the real programs that keelson is judged by, from the Go module proxy, into a cache outside git.
-# Usage: build.sh [etcd|kube|kube-storage|h2spec|tools|python|benchmark]...   (no argument: all but the last)
+# Usage: build.sh [etcd|etcd-3.6|kube|kube-storage|h2spec|tools|python|benchmark]...   (no argument: all but the last)
 # Binaries land in ${KEELSON_CACHE:-$HOME/.cache/keelson}/bin; a stamp beside each names what it was built from,
 # so a changed version (or a changed harness source) rebuilds and an unchanged one costs milliseconds.
 # The go.mod and go.sum of every wrapper module are in git: go.sum is what makes the builds reproducible.
@@ -11,6 +11,7 @@ cache=${KEELSON_CACHE:-$HOME/.cache/keelson}
 bin=$cache/bin
 
 etcd_version=v3.7.1
+etcd_36_version=v3.6.16     # what a rolling upgrade starts from
 kube_versions=(1.36.3)      # the proxy answers 403 for k8s.io/kubernetes 1.37.x: README.md, "Kubernetes 1.37"
 kube_storage_version=1.37.2 # the same storage layer in a smaller server, which the proxy has
 h2spec_version=v2.2.1+incompatible
@@ -52,6 +53,14 @@ build_etcd() {
   compile etcd $etcd_version go.etcd.io/etcd/server/v3
   compile etcdctl $etcd_version go.etcd.io/etcd/etcdctl/v3
   compile etcdutl $etcd_version go.etcd.io/etcd/etcdutl/v3
+}
+
+# Of the minor version before: the server, and the tool that judges snapshots.
+build_etcd-3.6() {
+  built etcd-3.6 $etcd_36_version && built etcdutl-3.6 $etcd_36_version && return
+  module etcd-3.6
+  compile etcd-3.6 $etcd_36_version go.etcd.io/etcd/server/v3
+  compile etcdutl-3.6 $etcd_36_version go.etcd.io/etcd/etcdutl/v3
 }
 
 build_kube() {
@@ -145,12 +154,12 @@ build_python() {
 }
 
 targets=("$@")
-((${#targets[@]})) || targets=(etcd tools h2spec kube kube-storage python)
+((${#targets[@]})) || targets=(etcd etcd-3.6 tools h2spec kube kube-storage python)
 for target in "${targets[@]}"; do
   case $target in
-    etcd | kube | kube-storage | h2spec | tools | python | benchmark) (build_"$target") ;;
+    etcd | etcd-3.6 | kube | kube-storage | h2spec | tools | python | benchmark) (build_"$target") ;;
     *)
-      echo "build.sh: unknown target '$target'; known: etcd kube kube-storage h2spec tools python benchmark" >&2
+      echo "build.sh: unknown target '$target'; known: etcd etcd-3.6 kube kube-storage h2spec tools python benchmark" >&2
       exit 2
       ;;
   esac

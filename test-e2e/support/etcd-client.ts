@@ -60,6 +60,15 @@ export interface CallOptions {
   readonly deadlineMs?: number;
 }
 
+export interface Stream {
+  /** Resolves with the first message, or with null when none came. */
+  readonly first: Promise<Buffer | null>;
+  /** Resolves with the status when the stream has ended. */
+  readonly ended: Promise<{ readonly code: number; readonly message: string }>;
+  /** Ends this side of it. */
+  end(): void;
+}
+
 export interface WatchStream {
   send(request: MessageInit<typeof WatchRequest>): void;
   sendBytes(bytes: Buffer): void;
@@ -195,6 +204,23 @@ export class EtcdClient {
       cancel: () => call.cancel(),
       ended,
     };
+  }
+
+  /** A call of streams in both directions that stays open after its one request. */
+  open(path: string, request: Buffer, options: CallOptions = {}): Stream {
+    const deadline = options.deadlineMs === undefined ? Infinity : Date.now() + options.deadlineMs;
+    const call = this.client.makeBidiStreamRequest(path, identity, identity, metadataOf(options), { deadline });
+    const first = new Promise<Buffer | null>((resolve) => {
+      call.once('data', resolve);
+      call.once('status', () => resolve(null));
+      call.once('error', () => resolve(null));
+    });
+    const ended = new Promise<{ code: number; message: string }>((resolve) => {
+      call.on('error', (error: ServiceError) => resolve({ code: error.code, message: error.details }));
+      call.on('status', ({ code, details }: { code: number; details: string }) => resolve({ code, message: details }));
+    });
+    call.write(request);
+    return { first, ended, end: () => call.end() };
   }
 
   /** All events from `startRevision` to `lastRevision`, both included, of every key. */

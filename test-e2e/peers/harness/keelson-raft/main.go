@@ -16,6 +16,11 @@
 //	flow ID id:state:next:paused:pending..  replaces what a leader knows of the flow to its followers (raft-relation.ts)
 //	compact ID INDEX CONF DATA FIRST        a snapshot as of INDEX, the log from FIRST
 //	crash ID COUNT                          the oldest COUNT writes in flight reach the disk, the others are lost
+//
+// Of no member (src/peer/raft-message.peer-test.ts):
+//
+//	decode 0 HEX                            reads a raftpb.Message: HEX of it as Go writes it, then its text
+//	encode 0 MESSAGE                        HEX of a message as Go writes it
 package main
 
 import (
@@ -59,9 +64,14 @@ func (g *group) answer(line string) (text string) {
 	words := strings.Split(line, " ")
 	timeout, name, id := number(words[0]), words[1], number(words[2])
 	n := g.nodes[id]
-	if name == "storage" {
+	switch name {
+	case "storage":
 		g.nodes[id] = newNode(id, parseConf(words[3]))
 		return "ok"
+	case "decode":
+		return decodeMessage(words[3])
+	case "encode":
+		return encodeMessage(words[3:])
 	}
 	out := &outcome{result: "ok"}
 	n.run(name, words[3:], out)
