@@ -6,7 +6,7 @@ DATA ?= default.keelson
 # Two cores: test files side by side, but no more than that.
 TEST := $(NODE) --test --test-concurrency=2 --test-reporter=spec
 
-.PHONY: setup run test test-peers test-long check bench bench-etcd-tool bench-h2load fuzz clean
+.PHONY: setup run run-one test test-peers test-long check bench bench-etcd-tool bench-h2load fuzz simulate clean
 
 setup: node_modules/.stamp
 
@@ -17,10 +17,15 @@ node_modules/.stamp: package.json package-lock.json .npmrc
 	@touch $@
 
 run: setup
-	@echo 'keelson: one member, clients on http://127.0.0.1:2379, data in ./$(DATA); stop it by Ctrl-C. In another terminal try:'
+	@echo 'keelson: three members, clients on http://127.0.0.1:2379 and two more, data in ./$(DATA); stop them by Ctrl-C.'
+	@echo 'In another terminal try:'
 	@echo '  bin/keelsonctl put greeting hello; bin/keelsonctl get greeting; bin/keelsonctl watch --prefix ""'
+	@echo '  bin/keelsonctl --endpoints=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379 endpoint status -w table'
 	@echo '  curl http://127.0.0.1:2379/health; curl http://127.0.0.1:2379/metrics'
-	bin/keelson --name=default --data-dir=$(DATA)
+	./run-cluster.sh $(DATA)
+
+run-one: setup
+	bin/keelson --name=default --data-dir=$(DATA)-one
 
 test: setup
 	$(TEST) 'src/**/*.test.ts' 'test-e2e/**/*.test.ts'
@@ -38,6 +43,10 @@ test-long: setup
 	KEELSON_DAMAGE_ROUNDS=100 $(TEST) test-e2e/damaged-database.test.ts
 	KEELSON_DIFFER_REQUESTS=100000 $(TEST) test-e2e/differ.peer-test.ts
 	KEELSON_E2E_LONG=9 $(TEST) test-e2e/kube-apiserver.peer-test.ts
+	KEELSON_ROUNDS=30 $(TEST) --test-concurrency=1 test-e2e/cluster-faults.peer-test.ts test-e2e/cluster-cuts.peer-test.ts
+	KEELSON_ROUNDS=10 $(TEST) --test-concurrency=1 test-e2e/cluster-disks.peer-test.ts test-e2e/large-beside-small.peer-test.ts
+	KEELSON_KILLS=30 $(TEST) test-e2e/failover.peer-test.ts
+	KEELSON_WATCHERS=100000 $(TEST) test-e2e/cluster-watchers.peer-test.ts
 	$(MAKE) fuzz SECONDS_EACH=600
 
 check: setup
@@ -65,6 +74,10 @@ bench-h2load: setup
 
 fuzz: setup
 	@for f in $$(git ls-files 'src/**/*.fuzz.ts'); do echo "== $$f"; $(NODE) $$f --seconds $(or $(SECONDS_EACH),60) || exit 1; done
+
+# Seeds of the simulated cluster until it is stopped; SIMULATE='--seed=7' replays one with its whole trace.
+simulate: setup
+	$(NODE) src/testing/simulate.ts $(SIMULATE)
 
 clean:
 	rm -rf node_modules

@@ -548,8 +548,9 @@ export const failpointBodyBytesMax: number = 4096;
 export const metricClientVersionsMax: number = 64;
 /** Log text waiting for a reader that does not read; beyond it lines are dropped and counted, never waited for. */
 export const logBacklogBytesMax: number = 1024 * 1024;
-/** How long the last flush at exit waits for such a reader. */
-export const logExitFlushMsMax: number = 1000;
+/** How long the last flush at exit waits for such a reader: the last line says why the process ends, and a reader on a busy machine may
+ * be off for a second or two. */
+export const logExitFlushMsMax: number = 3000;
 /** Of one message at one level the first this many in a second are written, then one of each logSampleEach (zap's
  * settings in etcd): a failing disk or peer must not turn into a log flood. */
 export const logSampleFirst: number = 100;

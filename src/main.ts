@@ -5,6 +5,7 @@ import { cpus } from 'node:os';
 import { Admin } from './admin/admin.ts';
 import { memberSource } from './admin/member-source.ts';
 import { ExitCode, FatalError } from './base/fatal.ts';
+import { handOverMs, peerBodyBytesMax, peerDialBaseMs } from './cluster-limits.ts';
 import { loadConfig } from './config/load.ts';
 import { type MemberUrl, urlTexts } from './config/member-url.ts';
 import type { LogConfig, ServerConfig } from './config/server-config.ts';
@@ -15,11 +16,14 @@ import { Router } from './grpc/router.ts';
 import { GrpcServer, grpcServerOptions } from './grpc/server.ts';
 import { lastReading, systemClock } from './io/clock.ts';
 import { startFailpoints } from './io/failpoint-http.ts';
-import { type Http1Handler, Http1Server } from './io/http1.ts';
+import { type Http1Handler, type Http1Options, Http1Server } from './io/http1.ts';
 import { notifyReady } from './io/init-daemon.ts';
 import { type ConnectionTakers, type ListenAddress, Listener } from './io/listener.ts';
 import { openLogSink } from './io/log-sink.ts';
 import { memoryReturnOfProcess } from './io/memory-return.ts';
+import { PeerClient } from './io/peer-client.ts';
+import { PeerDialer } from './io/peer-dialer.ts';
+import type { PeerExchange } from './io/peer-exchange.ts';
 import { exitNow } from './io/process-exit.ts';
 import { defaultHost, processReader } from './io/process-info.ts';
 import { systemRandom } from './io/random.ts';
@@ -32,6 +36,7 @@ import {
   memoryReturnWorthBytes,
   shutdownGraceMs,
 } from './limits.ts';
+import { HttpTransport } from './peer/http-transport.ts';
 import { registerAuth } from './rpc/auth.ts';
 import { BigReads } from './rpc/big-reads.ts';
 import { callObserver } from './rpc/call-observer.ts';
@@ -45,8 +50,11 @@ import { RequestStats } from './rpc/request-stats.ts';
 import { registerWatch } from './rpc/watch.ts';
 import { startAutoCompaction } from './server/auto-compactor.ts';
 import { databasePath, openMember } from './server/bootstrap.ts';
+import { initialCheck } from './server/initial-check.ts';
+import { memberLocalAddress } from './server/local-address.ts';
 import type { Member } from './server/member.ts';
 import { backendObserver, leaseCounters, memberCounters, scrapeMember, walObserver } from './server/observers.ts';
+import { planStart } from './server/start-plan.ts';
 import { Logger, parseLogLevel } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
 
@@ -116,7 +124,10 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   const router = new Router();
   // HTTP/2 requests that are no gRPC come to the same endpoints as HTTP/1.1's, once there is a member behind them.
   let onHttpRequest: HttpHandler = (_request, _body, respond) => respond(503, {}, Buffer.alloc(0));
-  const interceptor = new Interceptor(() => member.leader !== 0n);
+  const interceptor = new Interceptor(
+    () => member.leader !== 0n,
+    () => member.isLearner,
+  );
   const grpc = newGrpcServer(config, logger, router, metrics, interceptor, (request, body, respond) =>
     onHttpRequest(request, body, respond),
   );
@@ -129,12 +140,18 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   logger.info(CALLER, startingMessage, startingFields(config, runtime, existsSync(`${config.dataDir}/member`)));
   const leases = leaseCounters(metrics);
   databaseFile = databasePath(config);
+  const dialer = new PeerDialer(peerDialBaseMs + config.electionTimeoutMs, memberLocalAddress(config, logger));
+  const peerRequests = new PeerClient({ dialer });
+  const plan = await planStart({ config, logger, peerRequests, joinByDiscovery: joinerFor(config, logger) });
+  let transport: HttpTransport | null = null;
+  let end: (reason: string) => void = () => process.exit(0);
   const member = openMember({
     config,
-    clusterVersion: `${etcdVersion.split('.').slice(0, 2).join('.')}.0`,
+    plan,
+    serverVersion: etcdVersion,
     logger,
     random: systemRandom,
-    walWriter: threadedWriter(),
+    walWriter: threadedWriter(failpoints?.shared ?? null),
     walObserver: walObserver(metrics),
     backendObserver: backendObserver(metrics, () => systemClock.wallMs()),
     memberCounters: memberCounters(metrics),
@@ -143,7 +160,19 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
     onFatal: (error) => die(logger, error),
     flushConnections: () => grpc.flushQueue.flushAll(),
     schedule: setImmediate,
+    newTransport: (events, { id, clusterId }) => {
+      transport = newTransport(config, logger, metrics, dialer, id, clusterId);
+      transport.start(events);
+      return transport;
+    },
+    peerRequests,
+    onRemoved: (reason) => {
+      logger.warn(CALLER, 'server error', { error: reason });
+      logger.warn(CALLER, 'data-dir used by this member must be removed');
+      end('removed from the cluster');
+    },
   });
+  await initialCheck(member, config.features.enabled('InitialCorruptCheck'));
   const watchStreams = { streams: 0 };
   metrics.onScrape(() => {
     scrapeMember(metrics, member, leases);
@@ -165,16 +194,35 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   setInterval(() => {
     if (interceptor.isLeaderless()) grpc.endRefused();
   }, config.electionTimeoutMs);
-  serveBeforeReady(listeners, config, logger, admin);
+  serveBeforeReady(listeners, config, logger, admin, (exchange) => transport?.handle(exchange));
   await new Promise<void>((ready) => member.start(ready));
   startAutoCompaction(member, config.autoCompaction, (delayMs, callback) => systemClock.setTimer(delayMs, callback));
   // Whoever reads the ready line may send a signal at once.
   process.removeAllListeners('SIGTERM');
   process.removeAllListeners('SIGINT');
-  onSignals(config, logger, listeners, grpc, member);
+  end = onSignals(config, logger, listeners, grpc, member);
   serveClients(listeners, logger, grpc, admin);
   await tellInitDaemon(logger);
   await metrics.warmUp();
+}
+
+/** The client is loaded only where it is needed: its library takes a while. */
+function joinerFor({ discovery }: ServerConfig, logger: Logger): (memberId: string, own: string) => Promise<string> {
+  return async (memberId, own) => {
+    const { joinByDiscovery } = await import('./client/discovery.ts');
+    const { tls: files, ...options } = discovery!;
+    const pem = (path: string): Buffer | undefined => (path === '' ? undefined : readFileSync(path));
+    const tls =
+      files === null
+        ? null
+        : {
+            trustedCa: pem(files.caFile),
+            certificate: pem(files.certFile),
+            key: pem(files.keyFile),
+            skipVerify: files.skipVerify,
+          };
+    return joinByDiscovery({ ...options, tls, logger }, memberId, own);
+  };
 }
 
 function newGrpcServer(
@@ -205,6 +253,33 @@ function newGrpcServer(
       onHttpRequest,
     }),
   );
+}
+
+function newTransport(
+  config: ServerConfig,
+  logger: Logger,
+  metrics: Metrics,
+  dialer: PeerDialer,
+  localId: bigint,
+  clusterId: bigint,
+): HttpTransport {
+  return new HttpTransport({
+    localId,
+    clusterId,
+    localUrls: urlTexts(config.advertisePeerUrls),
+    serverVersion: etcdVersion,
+    dialer,
+    clock: systemClock,
+    schedule: setImmediate,
+    logger,
+    network: metrics.network,
+    timings: {
+      readTimeoutMs: config.raftReadTimeoutMs,
+      writeTimeoutMs: config.raftWriteTimeoutMs,
+      heartbeatMs: config.heartbeatIntervalMs,
+      electionMs: config.electionTimeoutMs,
+    },
+  });
 }
 
 function newAdmin(config: ServerConfig, logger: Logger, metrics: Metrics, member: Member): Admin {
@@ -254,24 +329,35 @@ async function bindAll(config: ServerConfig, logger: Logger): Promise<Listeners>
   return { peer, client, clientHttp, metrics: await bind(config.listenMetricsUrls) };
 }
 
-function http1Taker(logger: Logger, handler: Http1Handler): ConnectionTakers['http1'] {
+function http1Taker(
+  logger: Logger,
+  handler: Http1Handler,
+  peers: Partial<Http1Options> = {},
+): ConnectionTakers['http1'] {
   const options = {
     handler,
     bodyBytesMax: http1IgnoredBodyBytesMax,
     onError: (error: unknown) => die(logger, error),
+    ...peers,
   };
   const server = new Http1Server(options);
   return (socket, firstBytes) => server.accept(socket, firstBytes);
 }
 
 /** Other members and monitors are answered while this one still looks for a leader. */
-function serveBeforeReady({ peer, metrics }: Listeners, config: ServerConfig, logger: Logger, admin: Admin): void {
-  const onlyHttp1 = (handler: Http1Handler): ConnectionTakers => ({
+function serveBeforeReady(
+  { peer, metrics }: Listeners,
+  config: ServerConfig,
+  logger: Logger,
+  admin: Admin,
+  onPeerExchange: (exchange: PeerExchange) => void,
+): void {
+  const onlyHttp1 = (handler: Http1Handler, peers: Partial<Http1Options> = {}): ConnectionTakers => ({
     http2: null,
-    http1: http1Taker(logger, handler),
+    http1: http1Taker(logger, handler, peers),
     tls: null,
   });
-  peer.serve(onlyHttp1((request) => admin.handlePeer(request)));
+  peer.serve(onlyHttp1((request) => admin.handlePeer(request), { onPeerExchange, bodyBytesMax: peerBodyBytesMax }));
   for (const address of peer.addresses()) logger.info(CALLER, 'serving peer traffic', { address });
   metrics.serve(onlyHttp1((request) => admin.handleMetricsOnly(request)));
   for (const address of urlTexts(config.listenMetricsUrls)) logger.info(CALLER, 'serving metrics', { address });
@@ -387,7 +473,7 @@ function onSignals(
   { peer, client, clientHttp, metrics }: Listeners,
   grpc: GrpcServer,
   member: Member,
-): void {
+): (reason: string) => void {
   let stopping = false;
   const stop = (signal: string): void => {
     if (stopping) return;
@@ -414,16 +500,21 @@ function onSignals(
       finished = true;
       finish();
     };
-    // Calls under way get a moment; streams that never end are cut.
-    setTimeout(() => {
-      if (!finished) logger.info(CALLER, 'closing connections that are still open', { count: grpc.connectionCount });
-      finishOnce();
-    }, shutdownGraceMs);
-    for (const listener of [client, clientHttp, metrics, peer]) void listener?.close();
-    grpc.drain(finishOnce);
+    // Clients are served on until another member leads: then they find it at once.
+    member.leadership.handOver(handOverMs, (error) => {
+      if (error !== null) logger.warn(CALLER, 'leadership transfer failed', { error: error.message });
+      for (const listener of [client, clientHttp, metrics, peer]) void listener?.close();
+      grpc.drain(finishOnce);
+      // Calls under way get a moment; streams that never end are cut.
+      setTimeout(() => {
+        if (!finished) logger.info(CALLER, 'closing connections that are still open', { count: grpc.connectionCount });
+        finishOnce();
+      }, shutdownGraceMs);
+    });
   };
   process.on('SIGTERM', () => stop('terminated'));
   process.on('SIGINT', () => stop('interrupt'));
+  return stop;
 }
 
 await main();
