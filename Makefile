@@ -6,7 +6,7 @@ DATA ?= default.keelson
 # Two cores: test files side by side, but no more than that.
 TEST := $(NODE) --test --test-concurrency=2 --test-reporter=spec
 
-.PHONY: setup run run-one test test-peers test-long check bench bench-etcd-tool bench-h2load fuzz simulate clean
+.PHONY: setup run run-one test test-peers test-long check bench bench-cluster bench-etcd-tool bench-h2load fuzz simulate clean
 
 setup: node_modules/.stamp
 
@@ -62,6 +62,12 @@ SCENARIOS ?= put get onekey page rangestream watch idle-watch restart
 bench: setup
 	test-e2e/peers/build.sh etcd tools
 	@for s in $(SCENARIOS); do $(NODE) bench/run.ts $$s -n $(ROUNDS) --duration $(DURATION) || exit 1; done
+
+# The same with three members that share the machine.
+CLUSTER_SCENARIOS ?= put-leader put-follower get-leader get-follower onekey
+bench-cluster: setup
+	test-e2e/peers/build.sh etcd tools
+	$(NODE) bench/cluster.ts $(CLUSTER_SCENARIOS) -n $(ROUNDS) --duration $(DURATION)
 
 # etcd's own load tool, on any endpoint: make bench-etcd-tool ARGS='--endpoints=127.0.0.1:2379 put --total=100000'
 bench-etcd-tool: setup

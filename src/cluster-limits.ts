@@ -31,8 +31,11 @@ export const peerOutputBytesKept: number = 1024 * 1024;
 /** A snapshot's transfer ends when the other end takes nothing for so long, or, with all sent, gives no answer: it writes and syncs it. */
 export const snapshotStallTimeoutMs = 60_000;
 export const snapshotAnswerTimeoutMs = 600_000;
-/** A snapshot that stops to come, before its place is free for another: the sender may read its database anew before the first byte. */
-export const snapshotSilenceTimeoutMs = 300_000;
+/** A snapshot of which nothing has come for so long is given up, and its connection with it: its sender reads from a disk, and may wait for
+ * that. */
+export const snapshotSilenceTimeoutMs = 30_000;
+/** Any other body, as etcd's read timeout. */
+export const peerBodySilenceMs = 5000;
 /** The message before a snapshot's database, which holds no data of it: etcd's bound. */
 export const snapshotMessageBytesMax: number = 64 * 1024 * 1024;
 /**
@@ -70,6 +73,11 @@ export const peerLookMs = 5000;
 /** Of the first election timeout that many ticks are left for a leader to be heard. */
 export const ticksKeptAtStart = 2;
 
+/** Entries of the log in memory that are not applied yet: what a follower may hold while its state is being replaced, or while its disk
+ * is slower than the leader's. Beyond it appends are not taken; the leader sends them again. */
+export const unappliedBytesMax: number = 256 * 1024 * 1024;
+/** Leases, or keys with one, that are taken from a new state in one turn: 20 ms where each takes 5 us. */
+export const restoredLeasesPerTurn = 4000;
 /** Followers' proposals that wait while leadership goes from one member to another: what a few milliseconds bring. */
 export const heldProposalBytesMax: number = 16 * 1024 * 1024;
 /** How long a leader that ends waits for another to take over: a round trip or two, and what its follower lacks. */
@@ -98,6 +106,11 @@ export const learnerReadyShare = 0.9;
 export const appliedWaitMs = 1000;
 /** A removed member stays that long, so that its last messages go out (etcd stops with this delay). */
 export const removedStayMs = 1000;
+
+// --- the loop ---
+
+/** A turn whose entries are so many bytes does not wait for the disk: what syncs for milliseconds would hold up heartbeats and small requests. */
+export const overlapBytesMin: number = 256 * 1024;
 
 // --- reads ---
 

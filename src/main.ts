@@ -75,6 +75,8 @@ let databaseFile = '';
 /** Ends the process for a reason that the log tells. Used from callbacks that have nobody to throw to, too. */
 function die(logger: Logger, error: unknown): never {
   if (error instanceof FatalError) {
+    // LMDB may have said something of its own on stderr, without an end of its line.
+    if (error.exitCode === ExitCode.diskFull || error.exitCode === ExitCode.backendWrite) logger.breakLine();
     const isDamage = error.exitCode === ExitCode.backendCorrupt;
     const file = isDamage && databaseFile !== '' ? { database: databaseFile } : {};
     logger.fatal(CALLER, error.message, { 'exit-code': error.exitCode, ...file });
@@ -144,7 +146,7 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
   const peerRequests = new PeerClient({ dialer });
   const plan = await planStart({ config, logger, peerRequests, joinByDiscovery: joinerFor(config, logger) });
   let transport: HttpTransport | null = null;
-  let end: (reason: string) => void = () => process.exit(0);
+  let end: () => void = () => process.exit(0);
   const member = openMember({
     config,
     plan,
@@ -169,7 +171,7 @@ async function serve(config: ServerConfig, logger: Logger): Promise<void> {
     onRemoved: (reason) => {
       logger.warn(CALLER, 'server error', { error: reason });
       logger.warn(CALLER, 'data-dir used by this member must be removed');
-      end('removed from the cluster');
+      end();
     },
   });
   await initialCheck(member, config.features.enabled('InitialCorruptCheck'));
@@ -357,7 +359,12 @@ function serveBeforeReady(
     http1: http1Taker(logger, handler, peers),
     tls: null,
   });
-  peer.serve(onlyHttp1((request) => admin.handlePeer(request), { onPeerExchange, bodyBytesMax: peerBodyBytesMax }));
+  const silenceMs = config.raftReadTimeoutMs;
+  const peers = { onPeerExchange, bodyBytesMax: peerBodyBytesMax, silenceMs };
+  peer.serve(
+    onlyHttp1((request) => admin.handlePeer(request), peers),
+    silenceMs,
+  );
   for (const address of peer.addresses()) logger.info(CALLER, 'serving peer traffic', { address });
   metrics.serve(onlyHttp1((request) => admin.handleMetricsOnly(request)));
   for (const address of urlTexts(config.listenMetricsUrls)) logger.info(CALLER, 'serving metrics', { address });
@@ -473,12 +480,12 @@ function onSignals(
   { peer, client, clientHttp, metrics }: Listeners,
   grpc: GrpcServer,
   member: Member,
-): (reason: string) => void {
+): () => void {
   let stopping = false;
-  const stop = (signal: string): void => {
+  const stop = (signal: string | null): void => {
     if (stopping) return;
     stopping = true;
-    logger.info(CALLER, 'received signal; shutting down', { signal });
+    if (signal !== null) logger.info(CALLER, 'received signal; shutting down', { signal });
     const fields = {
       name: config.name,
       'data-dir': config.dataDir,
@@ -514,7 +521,7 @@ function onSignals(
   };
   process.on('SIGTERM', () => stop('terminated'));
   process.on('SIGINT', () => stop('interrupt'));
-  return stop;
+  return () => stop(null);
 }
 
 await main();

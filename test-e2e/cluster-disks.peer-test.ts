@@ -38,15 +38,17 @@ test('a disk that stands still', {
   await harm(
     t,
     () => Cluster.start(mkdtempSync(join(scratch.folder, 'cluster-')), three, [], places),
-    async ({ cluster, recovery }) => {
+    async ({ cluster, load, recovery }) => {
       const portOf = (member: ClusterMember): number => ports[cluster.members.indexOf(member)]!;
       const leader = await cluster.leader();
+      const since = performance.now();
       await stall(portOf(leader), stalledMs);
       await recovery("the leader's disk stands still");
       await until('it gives leadership up', stalledMs, () => leader.log().includes('giving up leadership'));
       await until('another leads', stalledMs, async () => (await leader.status()).leader !== (await idOf(leader)));
       await recovery('another leads');
       await sleep(stalledMs);
+      t.diagnostic(`the longest time without a write meanwhile: ${Math.round(load.longestGapMs(since))} ms`);
       const [follower] = await cluster.followers();
       const { term } = await follower!.status();
       await stall(portOf(follower!), stalledMs);

@@ -335,11 +335,18 @@ class Harness {
 
   checkLeased(): void {
     const seen = new Map<string, string>();
-    this.index.visitLeased((hi, lo, buffer, start, end) => {
+    const visit = (hi: number, lo: number, buffer: Buffer, start: number, end: number): void => {
       const key = buffer.toString('latin1', start, end);
       assert.ok(!seen.has(key), 'leased key twice');
       seen.set(key, `${hi}:${lo}`);
-    });
+    };
+    this.index.visitLeased(visit);
+    const atOnce = new Map(seen);
+    seen.clear();
+    let from: Buffer | undefined;
+    do from = this.index.visitLeasedFrom(from, 3, visit);
+    while (from !== undefined);
+    assert.deepEqual(seen, atOnce, 'in slices');
     const expected = new Map<string, string>();
     for (const [key, state] of this.model.range('\x00', null, Number.POSITIVE_INFINITY)) {
       if (state.leaseHi !== 0 || state.leaseLo !== 0) expected.set(key, `${state.leaseHi}:${state.leaseLo}`);

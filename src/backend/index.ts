@@ -297,10 +297,29 @@ export class KeyIndex {
 
   /** All live keys that have a lease, each once, in no order. For a start: afterwards the lessor follows the changes. */
   visitLeased(visit: LeasedVisitor): void {
+    this.visitLeasedFrom(undefined, Infinity, visit);
+  }
+
+  /**
+   * The same in slices of `keys` of a table, over several turns in which nothing changes but what merges: then a key may come twice. From
+   * the beginning, with all of the deltas, when `from` is undefined. Returns where the next slice begins; undefined: there is none.
+   */
+  visitLeasedFrom(from: Buffer | undefined, keys: number, visit: LeasedVisitor): Buffer | undefined {
     const { active, frozen } = this;
+    // First: what merges meanwhile is then seen here, if not in the table.
+    if (from === undefined) {
+      visitLeasedOf(active, null, visit);
+      if (frozen !== null) visitLeasedOf(frozen, active, visit);
+    }
+    let left = keys;
+    let next: Buffer | undefined;
     const key = new KeyReader();
     const bytes = new ByteReader();
-    this.tables.leased.scan(undefined, undefined, (tableKey, value) => {
+    this.tables.leased.scan(from, undefined, (tableKey, value) => {
+      if (left-- === 0) {
+        next = Buffer.from(tableKey);
+        return false;
+      }
       assertSound(tableKey.length > LEASE_BYTES && value.length > 0, 'a key with a lease is cut');
       if ((value[0]! & EntryFlag.long) === 0) {
         key.read(tableKey, LEASE_BYTES);
@@ -317,8 +336,7 @@ export class KeyIndex {
       visit(tableKey.readUInt32BE(0), tableKey.readUInt32BE(4), key.buffer, key.start, key.end);
       return true;
     });
-    visitLeasedOf(active, null, visit);
-    if (frozen !== null) visitLeasedOf(frozen, active, visit);
+    return next;
   }
 
   /** The active delta becomes the frozen one; the next starts empty. Only when none is frozen and there are changes. */

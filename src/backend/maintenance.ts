@@ -88,7 +88,7 @@ export class Maintenance {
     writeBack.post();
     const job = { kind: 'hashKv', revision, compactRevision, keepsNothing } as const;
     this.jobs.send(job, rows.position, 0, (hash, durationMs, error) => {
-      observer.hashKv(durationMs);
+      if (error === '') observer.hashKv(durationMs);
       done(hash, errorOf(error));
     });
   }
@@ -97,7 +97,7 @@ export class Maintenance {
     const { writeBack, rows, observer } = this.parts;
     writeBack.post();
     this.jobs.send({ kind: 'hash' }, rows.position, 0, (hash, durationMs, error) => {
-      observer.hash(durationMs);
+      if (error === '') observer.hash(durationMs);
       done(hash, errorOf(error));
     });
   }
@@ -110,7 +110,7 @@ export class Maintenance {
     this.jobs.send({ kind: 'defrag' }, rows.position, 0, (_hash, durationMs, error) => {
       this.defragsRunning--;
       sizes.defragEnded();
-      observer.defrag(durationMs);
+      if (error === '') observer.defrag(durationMs);
       done(errorOf(error));
     });
   }

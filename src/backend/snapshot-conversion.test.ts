@@ -11,9 +11,9 @@ import { KeyValue } from '../proto/mvccpb.ts';
 import { sourceOf, writeAll } from '../snapshot/bolt-fixture.ts';
 import { encodeCounter, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
-import { simDatabases } from '../testing/sim-database.ts';
+import { openSimBackend, simDatabases } from '../testing/sim-database.ts';
 import { SimDisk } from '../testing/sim-disk.ts';
-import { type ConversionTarget, convertSnapshot } from './snapshot-conversion.ts';
+import { type ConversionTarget, convertSnapshot, snapshotMismatch } from './snapshot-conversion.ts';
 
 type Row = readonly [key: Buffer, value: Buffer];
 
@@ -33,16 +33,24 @@ function tombstone(main: number, sub = 0): Row {
   return [key, encode(KeyValue, { key: Buffer.from('a') })];
 }
 
+/** What etcdutl's --bump-revision leaves. */
+function keyless(main: number): Row {
+  return [encodeRevisionKey(main, 0), Buffer.alloc(0)];
+}
+
 /** Throws what a conversion of these rows ends with. `watch` is given what it is made into. */
 function convert(
   rows: readonly Row[],
   leases: readonly Row[] = [],
   watch: (made: ConversionTarget) => void = () => {},
+  more: readonly Row[] = [],
 ): void {
   const meta: Row[] = [
+    ...more,
     [MetaKey.confState, Buffer.from('{"voters":[1],"auto_leave":false}')],
     [MetaKey.consistentIndex, encodeCounter(index)],
   ];
+  meta.sort(([a], [b]) => a.compare(b));
   const bytes = writeAll([sourceOf('key', rows), sourceOf('lease', leases), sourceOf('meta', meta)]);
   const disk = new SimDisk(new SeededRandom(1));
   disk.mkdir('/data');
@@ -59,6 +67,11 @@ function convert(
   let leaseCount = 0;
   reader.table('lease').scan(undefined, undefined, () => ++leaseCount > 0);
   assert.equal(leaseCount, leases.length);
+  const kept: Row[] = [];
+  reader.table('key').scan(undefined, undefined, (key, value) => kept.push([Buffer.from(key), Buffer.from(value)]) > 0);
+  assert.deepEqual(kept, rows, 'the rows that HashKV is of');
+  // A start meets none of them as new.
+  openSimBackend(host, { path: '/data/database', clock: host.clock, onFatal: (error) => assert.fail(error) });
 }
 
 test('rows as etcd writes them are taken', () => {
@@ -67,6 +80,8 @@ test('rows as etcd writes them are taken', () => {
   // Of a key that a compaction has taken all else of; and what a restored database begins with.
   convert([tombstone(5), put(6)]);
   convert([put(2), [encodeRevisionKey(9, 0), Buffer.alloc(0)]]);
+  // The same, after a compaction that has taken all that was before.
+  convert([keyless(9), keyless(12), put(14), put(15)]);
 });
 
 test('of a bucket with much in it no more is in memory than of the rows', () => {
@@ -82,6 +97,31 @@ test('of a bucket with much in it no more is in memory than of the rows', () => 
   assert.ok(backlogMax > 0 && backlogMax < 12 << 20, `${backlogMax} bytes`);
 });
 
+test('rows without a key alone are refused, and more of them than there can be', () => {
+  assert.throws(() => convert([keyless(9)]), /cannot be installed: its row 9 has no key, and no other row has one/);
+  const many = Array.from({ length: 1001 }, (_, i) => keyless(i + 2));
+  assert.throws(() => convert([...many, put(2000)]), /not the KeyValue of its revision/);
+});
+
+test('a database of another entry, older or newer, is refused with both named', () => {
+  for (const found of [index - 1, index + 1]) {
+    const facts = { consistentIndex: found, term: 1 };
+    assert.match(
+      snapshotMismatch(facts, index)!,
+      new RegExp(`index is ${found}, but it was sent as a snapshot of entry ${index}$`),
+    );
+  }
+  assert.equal(snapshotMismatch({ consistentIndex: index, term: 1 }, index), null);
+});
+
+for (const name of ['scheduledCompactRev', 'finishedCompactRev'] as const) {
+  test(`a ${name} that is none is refused before anything is made`, () => {
+    const reason = new RegExp(`cannot be installed: it is damaged: meta/${name} is no revision`);
+    assert.throws(() => convert([put(2)], [], () => {}, [[MetaKey[name], Buffer.from('odd')]]), reason);
+    convert([put(2)], [], () => {}, [[MetaKey[name], encodeRevisionKey(1, 0)]]);
+  });
+}
+
 for (const [what, rows] of [
   ['a value of another revision', [put(2), put(4, 0, { modRevision: 3 })]],
   ['a value that was made later', [put(2, 0, { createRevision: 3 })]],
@@ -91,6 +131,7 @@ for (const [what, rows] of [
   ['a revision behind the last', [put(Number.MAX_SAFE_INTEGER)]],
   ['more changes in a revision than there can be', [put(2, 2 ** 40)]],
   ['a put and a tombstone at once', [put(2), tombstone(2)]],
+  ['a tombstone of no key', [put(2), [tombstone(3)[0], Buffer.alloc(0)]]],
 ] as const) {
   test(`${what} is refused`, () => {
     assert.throws(

@@ -81,6 +81,12 @@ export function readSnapshotFacts(file: RandomAccessFile): BoltResult<SnapshotFa
   if (!index.ok) return index;
   if (!term.ok) return term;
   if (!confState.ok) return confState;
+  for (const key of [MetaKey.scheduledCompactRev, MetaKey.finishedCompactRev]) {
+    const revision = meta.value?.get(key) ?? { ok: true, value: null };
+    if (!revision.ok) return revision;
+    if (revision.value === null || isRevisionKey(revision.value)) continue;
+    return { ok: false, error: { offset: 0, reason: `meta/${key.toString()} is no revision` } };
+  }
   if (confState.value === null || decodeConfState(confState.value) === null) {
     return { ok: false, error: { offset: 0, reason: 'it does not tell the members of its cluster (meta/confState)' } };
   }
@@ -100,8 +106,9 @@ function counterOf(meta: BoltBucket | null, key: Buffer): BoltResult<number> {
 
 /** Null, or why the snapshot is not of the entry that it was sent for. */
 export function snapshotMismatch(facts: SnapshotFacts, index: number): string | null {
-  // Larger is possible where entries were applied between the message and the file; they are passed over when they come.
-  if (facts.consistentIndex >= index) return null;
+  // Neither etcd nor this program sends another. A newer one would tell of entries that this log need not have: a stop before they come
+  // would leave a database beyond its log, which no start takes.
+  if (facts.consistentIndex === index) return null;
   return `its consistent index is ${facts.consistentIndex}, but it was sent as a snapshot of entry ${index}`;
 }
 
@@ -232,7 +239,9 @@ class Conversion {
   }
 
   #copyRows(reader: BoltReader, index: number, term: number): void {
-    const rows = new StoredRows(this.#backend, index, term, () => {});
+    const rows = new StoredRows(this.#backend, index, term, (revision) => {
+      throw this.#refusal(`its row ${revision} has no key, and no other row has one`);
+    });
     let count = 0;
     for (const cursor of this.#entries(reader, 'key')) {
       if (!isRevisionKey(cursor.key)) throw this.#damage(cursor.entryOffset(), 'not a revision key');
@@ -240,6 +249,7 @@ class Conversion {
         throw this.#damage(cursor.entryOffset(), 'not the KeyValue of its revision');
       if (++count % partRows === 0 || this.#backend.backlog() > partBytes) this.#flusher.run();
     }
+    rows.end();
   }
 
   #copyBucket(reader: BoltReader, name: BucketName, index: number, term: number): void {

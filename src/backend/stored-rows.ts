@@ -3,10 +3,12 @@
 // restored by hand (cli/restore.ts) or that a leader has sent (snapshot-conversion.ts). Not its small buckets: those are copied.
 //
 // A row without a key is what etcdutl's --bump-revision leaves behind. It is kept, for the members' hashes must agree, but no
-// index holds it; it is written in the same apply as a row that is indexed, so that no start will meet it as new.
+// index holds it; it is written in the same apply as a row that is indexed, so that no start will meet it as new: the one before it, or the
+// one behind it where a compaction has taken all that were before.
 //
 // The file may be damaged or anybody's: what the engine's own changes cannot be is refused here, and not by its assertions.
 
+import { assert } from '../base/assert.ts';
 import { KeyValueView } from '../proto/mvccpb.ts';
 import { isTombstoneKey, revisionMain, revisionSub } from '../snapshot/schema.ts';
 import type { Backend } from './backend.ts';
@@ -15,6 +17,9 @@ import { isOfRevision } from './index-row.ts';
 
 /** Changes of one revision: the row log holds their numbers in 32 bits with a sign. */
 const subMax: number = 2 ** 31 - 1;
+
+/** Rows without a key before all others, which wait in memory: one for each --bump-revision in the life of a cluster. */
+const unindexedMax = 1000;
 
 /** Applies stored rows again. An apply ends before the next row that will be indexed, so the last one is still open at the end. */
 export class StoredRows {
@@ -29,8 +34,10 @@ export class StoredRows {
   #main = 0;
   #sub = -1;
   #isIndexed = false;
+  /** Without a key, before the first that has one. */
+  #leading: { readonly main: number; readonly sub: number; readonly value: Buffer }[] = [];
 
-  /** `index`, `term`: of every apply. `leftOut` hears of a row without a key that no other one comes before. */
+  /** `index`, `term`: of every apply. `leftOut` hears of the rows without a key where there are no others. */
   constructor(backend: Backend, index: number, term: number, leftOut: (revision: number) => void) {
     this.#backend = backend;
     this.#index = index;
@@ -42,6 +49,11 @@ export class StoredRows {
     return this.#lastMain;
   }
 
+  /** Behind the last row. */
+  end(): void {
+    for (const { main } of this.#leading) this.#leftOut(main);
+  }
+
   /** False when the value is not the KeyValue of its revision, or the revision is not one behind that of the row before. */
   add(key: Buffer, value: Buffer): boolean {
     const view = this.#view;
@@ -50,10 +62,7 @@ export class StoredRows {
     const sub = revisionSub(key);
     if (!this.#isNext(main, sub)) return false;
     const isTombstone = isTombstoneKey(key);
-    if (view.keyEnd === view.keyStart) {
-      this.addUnindexed(main, sub, value);
-      return true;
-    }
+    if (view.keyEnd === view.keyStart) return !isTombstone && this.#addUnindexed(main, sub, value);
     // A revision changes a key once, so there are no more versions than revisions.
     const isPut = isOfRevision(view, main) && view.version > 0 && view.version <= main;
     if (!isTombstone && !isPut) return false;
@@ -77,6 +86,10 @@ export class StoredRows {
     const state = this.#state;
     // The change before may have been compacted away: then nothing is superseded.
     const isLive = index.get(value, view.keyStart, view.keyEnd, state);
+    if (!this.#isIndexed) {
+      for (const row of this.#leading) this.#append(row.main, row.sub, false, row.value, 0, 0);
+      this.#leading = [];
+    }
     const ordinal = this.#append(main, sub, isTombstone, value, isLive ? state.main : 0, isLive ? state.sub : 0);
     state.main = main;
     state.sub = sub;
@@ -90,9 +103,17 @@ export class StoredRows {
     this.#isIndexed = true;
   }
 
+  #addUnindexed(main: number, sub: number, value: Buffer): boolean {
+    if (!this.#isIndexed && this.#leading.length === unindexedMax) return false;
+    if (this.#isIndexed) this.addUnindexed(main, sub, value);
+    else this.#leading.push({ main, sub, value: Buffer.from(value) });
+    return true;
+  }
+
+  /** Behind a row that has a key. */
   addUnindexed(main: number, sub: number, value: Buffer): void {
-    if (this.#isIndexed) this.#append(main, sub, false, value, 0, 0);
-    else this.#leftOut(main);
+    assert(this.#isIndexed, 'a row without a key, and no other one');
+    this.#append(main, sub, false, value, 0, 0);
   }
 
   #append(main: number, sub: number, isTombstone: boolean, value: Buffer, oldMain: number, oldSub: number): number {

@@ -97,6 +97,7 @@ async function writeDatabase(path: string, reader: BoltReader, plan: RestorePlan
     }
     if (++rows % rowsPerTurn === 0) await settle(() => !backend.isOverloaded());
   }
+  copier.end();
   copyBuckets(path, reader, backend);
   bump(copier, backend, plan);
   writeMembership(backend, plan);

@@ -31,6 +31,27 @@ test('a file is written, read, extended, renamed and removed', () => {
   assert.deepEqual(nodeDisk.readdir(root), []);
 });
 
+test('the name of an unlinked file goes at once, its bytes beside this thread', ({ mock }) => {
+  const file = path.join(root, 'large');
+  fs.writeFileSync(file, 'x');
+  const close = mock.method(fs, 'close', () => {});
+  nodeDisk.unlink(file);
+  assert.equal(fs.existsSync(file), false);
+  const [fd, closed] = close.mock.calls[0]!.arguments as unknown as Parameters<typeof fs.close>;
+  const { nlink, size } = fs.fstatSync(fd);
+  assert.deepEqual([nlink, size], [0, 1], 'there until the pool closes it');
+  fs.closeSync(fd);
+  closed?.(null);
+  assert.throws(
+    () => nodeDisk.unlink(file),
+    (error) => errorCode(error) === 'ENOENT',
+  );
+  fs.symlinkSync('/nowhere', file);
+  nodeDisk.unlink(file);
+  assert.deepEqual(fs.readdirSync(root), []);
+  assert.equal(close.mock.callCount(), 1);
+});
+
 test('a directory is made with its parents, for its owner alone; again is fine', () => {
   const directory = path.join(root, 'x/y/z');
   nodeDisk.mkdir(directory);

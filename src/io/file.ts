@@ -38,6 +38,7 @@ export interface Disk {
   truncate(fd: number, bytes: number): void;
   fdatasync(fd: number): void;
   rename(from: string, to: string): void;
+  /** The name is gone at once, its bytes may be freed beside the calling thread: of a large file that takes long. */
   unlink(path: string): void;
   exists(path: string): boolean;
   /** The names in a directory, sorted. */
@@ -129,7 +130,7 @@ export const nodeDisk: Disk = {
   truncate: (fd, bytes) => fs.ftruncateSync(fd, bytes),
   fdatasync: (fd) => fs.fdatasyncSync(fd),
   rename: (from, to) => fs.renameSync(from, to),
-  unlink: (file) => fs.unlinkSync(file),
+  unlink: (file) => freeLater(file, () => fs.unlinkSync(file)),
   exists: (file) => fs.existsSync(file),
   readdir: (directory) => fs.readdirSync(directory).sort(),
   mkdir: (directory) => {
@@ -162,6 +163,26 @@ export const nodeDisk: Disk = {
   preallocate: preallocateFile,
   lock: lockFile,
 };
+
+/**
+ * Does what takes the last name of a file. While it is open its bytes stay, and the close that frees them is the pool's: 375 MB took this
+ * thread 117 ms. Fine if there is no such file.
+ */
+export function freeLater(file: string, unname: () => void): void {
+  let fd = -1;
+  try {
+    // Not a link's target, and no waiting for the writer of a pipe.
+    fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  } catch {
+    // Not there, or not to be opened now: it is freed here, then.
+  }
+  try {
+    unname();
+  } finally {
+    // Nothing was written through it that a failed close could lose.
+    if (fd !== -1) fs.close(fd, () => {});
+  }
+}
 
 /** Zeros rather than ftruncate: into a hole every synced write also commits the block's allocation (0.20 ms, not 0.12). */
 function preallocateFile(file: string, bytes: number, done: (error: Error | null) => void): DiskJob {

@@ -108,3 +108,48 @@ describe('http1', () => {
     assert.equal((errors[0] as Error).message, 'bug');
   });
 });
+
+describe('http1 with a bound on silence', () => {
+  let listener: Server;
+  let http: Http1Server;
+  let port: number;
+
+  before(async () => {
+    http = new Http1Server({
+      bodyBytesMax: 100,
+      silenceMs: 200,
+      onError: assert.fail,
+      handler: async ({ target }) => {
+        if (target === '/slow') await new Promise((resolve) => setTimeout(resolve, 700));
+        return { status: 200, headers: {}, body: target };
+      },
+    });
+    listener = createServer((socket) => http.accept(socket));
+    await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+    port = (listener.address() as { port: number }).port;
+  });
+  after(async () => {
+    await http.close(100);
+    listener.close();
+  });
+
+  /** Sends the text and nothing more; what came until the other end closed. */
+  async function answerTo(text: string): Promise<string> {
+    const socket = connect(port, '127.0.0.1');
+    if (text !== '') socket.write(text);
+    let answer = '';
+    for await (const chunk of socket) answer += chunk;
+    return answer;
+  }
+
+  it('closes who says nothing, half a request, or nothing more', { timeout: 20_000 }, async () => {
+    await answerTo('');
+    await answerTo('GET / HTTP/1.1\r\nHost:');
+    await answerTo('POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\nabc');
+    assert.match(await answerTo('GET /once HTTP/1.1\r\nHost: h\r\n\r\n'), /\/once$/);
+  });
+
+  it('but not while the answer is ours to give', async () => {
+    assert.match(await answerTo('GET /slow HTTP/1.1\r\nHost: h\r\n\r\n'), /\/slow$/);
+  });
+});

@@ -37,6 +37,8 @@ export interface Http1Options {
   readonly onError: (error: unknown) => void;
   /** Takes requests for /raft and below before their body is read: other members'. */
   readonly onPeerExchange?: (exchange: PeerExchange) => void;
+  /** A connection on which nothing comes or goes for so long, but while a request is being handled, is closed. http1IdleTimeoutMs when left out. */
+  readonly silenceMs?: number;
 }
 
 /** How a connection stands. */
@@ -81,7 +83,10 @@ export class Http1Server {
     const hasPeers = options.onPeerExchange !== undefined;
     this.#server.requestTimeout = hasPeers ? 0 : http1HeadersTimeoutMs;
     this.#bodyTimeoutMs = hasPeers ? http1HeadersTimeoutMs : 0;
-    this.#server.keepAliveTimeout = http1IdleTimeoutMs;
+    this.#server.keepAliveTimeout = options.silenceMs ?? http1IdleTimeoutMs;
+    this.#server.timeout = options.silenceMs ?? http1IdleTimeoutMs;
+    // It never listens itself, and only what listens looks after the times of headers and bodies.
+    this.#server.emit('listening');
     // As Go where no handler reads: the answer comes instead of the 100, and the body never.
     this.#server.on('checkContinue', (request, response) => void this.#answer(request, response, false));
     this.#server.on('checkExpectation', (request, response) => {
@@ -147,11 +152,15 @@ export class Http1Server {
       if (hostError !== null) return sendHostError(response, hostError);
       if (this.#options.onPeerExchange !== undefined && peerTarget.test(request.url ?? '')) {
         if (!readsBody) response.writeContinue();
+        // From here on the exchange looks after its own silence: a snapshot may wait for our disk.
+        request.socket.setTimeout(0);
         this.#options.onPeerExchange(new PeerExchange(request, response));
         return;
       }
       const body = readsBody ? await readBody(request, this.#options.bodyBytesMax, this.#bodyTimeoutMs) : noBody;
       if (body === null) return send(response, bodyTooLarge, method);
+      // Until the answer the silence is ours.
+      request.socket.setTimeout(0);
       const answer = await this.#options.handler({
         method,
         target: request.url ?? '/',

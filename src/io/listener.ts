@@ -162,6 +162,7 @@ function joinAddress(host: string | undefined, port: number | undefined): string
 
 export class Listener {
   private takers: ConnectionTakers | null = null;
+  private sniffTimeoutMs = 0;
   private readonly servers: Server[] = [];
   /** Connections that came before serve(), unread. */
   private readonly early: Set<Socket> = new Set();
@@ -190,9 +191,10 @@ export class Listener {
   }
 
   /** Hands on the connections that wait, and from now on all that come. */
-  serve(takers: ConnectionTakers): void {
+  serve(takers: ConnectionTakers, sniffTimeoutMs: number = grpcLimits.sniffTimeoutMs): void {
     assert(this.takers === null, 'a listener serves once');
     this.takers = takers;
+    this.sniffTimeoutMs = sniffTimeoutMs;
     const waiting = [...this.early];
     this.early.clear();
     for (const socket of waiting) this.sniff(socket, takers);
@@ -252,7 +254,7 @@ export class Listener {
 
   private sniff(socket: Socket, takers: ConnectionTakers): void {
     this.unknown.add(socket);
-    const timer = setTimeout(() => socket.destroy(), grpcLimits.sniffTimeoutMs);
+    const timer = setTimeout(() => socket.destroy(), this.sniffTimeoutMs);
     timer.unref();
     let held: Buffer = Buffer.alloc(0);
     const done = (): void => {

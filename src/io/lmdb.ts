@@ -30,6 +30,7 @@ import {
   lmdbTablesMax,
   lmdbWindows,
 } from '../limits.ts';
+import { freeLater } from './file.ts';
 import { checkLmdbFile } from './lmdb-file.ts';
 import { LmdbGuard } from './lmdb-guard.ts';
 import { LmdbMap } from './lmdb-map.ts';
@@ -365,7 +366,7 @@ function syncFolder(path: string): void {
 
 /** Renames a database that nobody has open, and its lock file, over another one that nobody has open, durably. */
 export function replaceLmdb(from: string, to: string): void {
-  renameSync(from, to);
+  freeLater(to, () => renameSync(from, to));
   syncFolder(dirname(to));
   // Of the old one: LMDB makes a new one where there is none.
   rmSync(`${to}-lock`, { force: true });
@@ -374,7 +375,7 @@ export function replaceLmdb(from: string, to: string): void {
 
 /** Removes a database file and its lock file, if they exist. */
 export function removeLmdb(path: string): void {
-  rmSync(path, { force: true });
+  freeLater(path, () => rmSync(path, { force: true }));
   rmSync(`${path}-lock`, { force: true });
 }
 

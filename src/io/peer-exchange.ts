@@ -3,6 +3,7 @@
 // whole or a stream.
 
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { peerBodySilenceMs } from '../cluster-limits.ts';
 import { OutgoingStream } from './outgoing-stream.ts';
 
 /** Where a body goes piece by piece. */
@@ -95,7 +96,7 @@ export class PeerExchange {
       done(error, error === null ? Buffer.concat(chunks) : Buffer.alloc(0));
     };
     const timer = setTimeout(() => finish(new Error('i/o timeout')), timeoutMs);
-    this.receiveBody(timeoutMs, {
+    this.receiveBody(Math.min(timeoutMs, peerBodySilenceMs), {
       chunk: (chunk) => {
         bytes += chunk.length;
         if (bytes > bytesMax) finish(new Error('http: request body too large'));

@@ -77,7 +77,9 @@ export function leaseKey(id: bigint): Buffer {
 
 export class Lessor {
   private readonly options: LessorOptions;
-  private readonly leases = new Map<bigint, Lease>();
+  private leases = new Map<bigint, Lease>();
+  /** What recover() fills: these leases, or those that will take their place. */
+  private recovered: Map<bigint, Lease> = this.leases;
   private readonly deadlines = new DeadlineHeap<Lease>();
   private primary = false;
 
@@ -93,18 +95,23 @@ export class Lessor {
     return this.primary;
   }
 
-  /** Before recover() of other leases: a snapshot takes the place of the state, which only a follower's can. */
-  clear(): void {
-    assert(!this.primary, 'a primary has no leases but its own');
-    assert(this.deadlines.size === 0, 'only a primary has deadlines');
-    this.leases.clear();
+  /** recover() is of other leases from here on: a snapshot takes the place of the state. Nothing is seen of them before replace(). */
+  beginReplacement(): void {
+    this.recovered = new Map();
   }
 
-  /** At start: a row of the lease bucket. */
+  /** All that was recovered since is what there is. Only a follower's state can be replaced. */
+  replace(): void {
+    assert(!this.primary, 'a primary has no leases but its own');
+    assert(this.deadlines.size === 0, 'only a primary has deadlines');
+    this.leases = this.recovered;
+  }
+
+  /** At start, or for a replacement: a row of the lease bucket. */
   recover(value: Buffer): boolean {
     const record = decode(LeaseRecord, value);
     if (record === undefined || record.id === 0n) return false;
-    this.leases.set(record.id, this.newLease(record));
+    this.recovered.set(record.id, this.newLease(record));
     return true;
   }
 
@@ -171,11 +178,11 @@ export class Lessor {
     if (waiters !== null) for (const waiter of waiters) waiter();
   }
 
-  /** At start, after the leases: a key with a lease. False when there is no such lease; etcd goes on without it. */
+  /** After the leases: a key with a lease; again is fine. False when there is no such lease; etcd goes on without it. */
   recoverKey(leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number): boolean {
-    if (!this.has(leaseHi, leaseLo)) return false;
-    this.attach(leaseHi, leaseLo, key, start, end);
-    return true;
+    const lease = this.recovered.get(leaseIdOf(leaseHi, leaseLo));
+    lease?.keys.add(key.toString('latin1', start, end));
+    return lease !== undefined;
   }
 
   attach(leaseHi: number, leaseLo: number, key: Buffer, start: number, end: number): void {

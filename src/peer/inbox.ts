@@ -20,7 +20,9 @@ export function refusalOf(context: TransportContext, message: Message): string |
     logger.warn(CALLER, 'rejected Raft message to mismatch member', fields);
     return 'cannot process message to mismatch member';
   }
-  if (message.from === context.localId) {
+  // Only what was passed on may come back: to who leads now, by who led when it was sent there. etcd refuses neither.
+  const isPassedOn = message.type === MessageType.prop || message.type === MessageType.readIndex;
+  if (message.from === context.localId && !isPassedOn) {
     logger.warn(CALLER, 'rejected Raft message in the name of this member', { 'local-member-id': localText });
     return 'cannot process message from this member';
   }

@@ -67,6 +67,7 @@ class PlayedLeader {
     };
     const transport: PeerTransport = {
       ...silentTransport,
+      activeSinceMs: () => 0,
       send: (messages) => {
         for (const message of messages) for (const answer of this.answers(message)) deliver(answer);
       },

@@ -74,6 +74,7 @@ test('it waits for nobody who does not take it', async () => {
   assert.equal(outcome.end, undefined);
   cluster.fixture(leader).advance(handOverMs + 1);
   Object.getPrototypeOf(member).tick.call(member);
+  await turn();
   assert.match(outcome.end!.message, /leader transfer took too long/);
 });
 

@@ -155,7 +155,8 @@ export class Leadership {
     for (const { to, from, sinceMs, done } of ended) {
       const hasMoved = raft.lead === to;
       if (hasMoved) this.log.transferred(from, to, nowMs - sinceMs);
-      done(hasMoved ? null : TRANSFER_TIMEOUT);
+      // Not now: whoever is told may end this member, and its loop still has to pass on what it holds for the new leader.
+      this.parts.schedule(() => done(hasMoved ? null : TRANSFER_TIMEOUT));
     }
   }
 

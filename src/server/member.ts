@@ -5,7 +5,7 @@
 
 import { alarmText } from '../apply/alarms.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { readRoundRetryMs, removedStayMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
+import { overlapBytesMin, readRoundRetryMs, removedStayMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
 import { overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import type { RequestField } from '../proto/internal-request.ts';
@@ -82,6 +82,7 @@ export class Member {
   private lastTicket = 0;
   /** Entries that this turn has given to the log. */
   private appended = 0;
+  private appendedBytes = 0;
   /** True once an entry of this term is committed: a new leader doesn't know the commit index before. */
   private committedInTerm = false;
   private lastLead: NodeId = NONE;
@@ -246,6 +247,7 @@ export class Member {
       return;
     }
     if (this.held.takes(message, this.parts.nowMs())) return;
+    if (message.type === MessageType.app && message.entries.length > 0 && !this.machine.unappliedBytes.hasRoom) return;
     raft.step(message);
     this.wake();
   }
@@ -288,7 +290,7 @@ export class Member {
     let overlaps = false;
     do {
       while (raft.hasReady()) this.handle(raft.ready());
-      overlaps ||= this.appended >= overlapProposalsMin;
+      overlaps ||= this.appended >= overlapProposalsMin || this.appendedBytes >= overlapBytesMin;
       // Peers write to their disks while this one does.
       this.parts.transport.flush();
       if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, overlaps ? 0 : walWaitMs)) {
@@ -298,12 +300,15 @@ export class Member {
       }
     } while (raft.hasReady());
     this.appended = 0;
+    this.appendedBytes = 0;
     this.reads.answer(raft.appliedIndex);
     this.leases.applied(raft.appliedIndex);
     this.parts.hub.flush();
     if (this.parts.hub.hasCatchUp && this.parts.hub.catchUp()) this.wake();
+    // A leader's answers first: its followers have time to hear of the commit. A follower's acknowledgement is what others wait for.
+    if (raft.isLeader) this.parts.flushConnections();
     this.parts.transport.flush();
-    this.parts.flushConnections();
+    if (!raft.isLeader) this.parts.flushConnections();
     this.running = false;
   };
 
@@ -320,17 +325,18 @@ export class Member {
     // A leader's appends travel while its own sync runs.
     if (ready.messages.length > 0) this.send(ready.messages);
     const { snapshot } = ready;
+    // Entries of before the snapshot that are not applied yet are in it.
+    if (snapshot !== null) this.machine.replaceBy(snapshot);
     if (ready.hardState !== null || ready.entries.length > 0 || snapshot !== null) {
       failpoint('raftBeforeSave');
       if (snapshot !== null) storage.applySnapshot(snapshot);
       storage.append(ready.entries);
       this.appended += ready.entries.length;
+      this.appendedBytes += this.machine.unappliedBytes.logged(ready.entries);
       wal.append(ready.hardState, ready.entries, markerOf(snapshot));
       if (ready.mustSync) this.lastTicket = wal.sync(this.onDurable);
       failpoint('raftAfterSave');
     }
-    // Entries of before the snapshot that are not applied yet are in it.
-    if (snapshot !== null) this.machine.replaceBy(snapshot);
     if (ready.sequence > 0) {
       const { sequence, messagesAfterPersist: messages } = ready;
       const written = { ticket: this.lastTicket, sequence, messages, snapshot };

@@ -3,7 +3,7 @@
 // state-machine.ts, by what this returns.
 
 import { assert } from '../base/assert.ts';
-import type { Cluster, Member, Refusal } from '../membership/cluster.ts';
+import type { Member, Refusal } from '../membership/cluster.ts';
 import { decode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
 import {
@@ -54,16 +54,6 @@ export function isSoundChange(type: number, nodeId: bigint, context: Buffer): bo
   if (type === ConfChangeType.removeNode) return true;
   const known = type === ConfChangeType.addNode || type === ConfChangeType.addLearnerNode;
   return (known || type === ConfChangeType.updateNode) && decodeMember(context)?.id === nodeId;
-}
-
-/** What raft is to be told of a change that the membership holds already: the change, unless it was refused. */
-export function heldChange(cluster: Cluster, entry: Entry): ConfChangeV2 {
-  const change = decode(ConfChange, entry.data);
-  assert(change !== undefined, 'a committed membership change does not parse');
-  const nodeId = change.nodeId ?? NONE;
-  const type = (change.type ?? 0) as ConfChangeType;
-  const took = type === ConfChangeType.removeNode ? cluster.isRemoved(nodeId) : cluster.member(nodeId) !== undefined;
-  return confChangeAsV2({ type, nodeId: took ? nodeId : NONE, context: change.context ?? NO_BYTES });
 }
 
 /** Checks the change and, when nothing speaks against it, does it. */

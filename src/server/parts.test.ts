@@ -3,14 +3,42 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { unappliedBytesMax } from '../cluster-limits.ts';
 import { ResponseHeader } from '../proto/etcdserverpb.ts';
 import { decode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
+import { type Entry, EntryType } from '../raft/types.ts';
 import { CompactionHashes } from './compaction-hashes.ts';
 import { PendingProposals, type Waiter } from './pending.ts';
 import { ResponseHeaderEncoder, responseHeaderBytesMax } from './response-header.ts';
+import { UnappliedBytes } from './unapplied-bytes.ts';
 
 const ENTRY: Buffer = Buffer.from('entry');
+
+describe('what is not applied of the log in memory', () => {
+  const entry = (bytes: number): Entry => ({ term: 1, index: 1, type: EntryType.normal, data: Buffer.alloc(bytes) });
+
+  it('has a bound, and room again when it is applied', () => {
+    const unapplied = new UnappliedBytes();
+    const [most, one] = [entry(unappliedBytesMax - 1), entry(1)];
+    unapplied.logged([most]);
+    assert.ok(unapplied.hasRoom);
+    unapplied.logged([one]);
+    assert.equal(unapplied.hasRoom, false);
+    unapplied.applied(one);
+    assert.ok(unapplied.hasRoom);
+  });
+
+  it('is nothing when all is applied, whatever was replaced or found at a start', () => {
+    const unapplied = new UnappliedBytes();
+    unapplied.applied(entry(1000));
+    const whole = entry(unappliedBytesMax);
+    unapplied.logged([whole]);
+    assert.equal(unapplied.hasRoom, false, 'what was never counted leaves no debt');
+    unapplied.reset();
+    assert.ok(unapplied.hasRoom);
+  });
+});
 
 describe('pending proposals', () => {
   const waiterInto = (told: string[], name: string): Waiter => ({

@@ -124,6 +124,29 @@ describe('proposals that raft does not take', () => {
   });
 });
 
+describe('a batch at a follower', () => {
+  it('is passed on in messages that hold nobody up', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.start();
+    const { raft } = member.parts;
+    const passedOn: number[] = [];
+    const forward: RawNode['proposeBatch'] = (datas) => {
+      passedOn.push(datas.length);
+      return { status: ProposeStatus.forwarded, index: 0, term: 0, reason: 'none' };
+    };
+    Object.defineProperty(raft, 'isLeader', { value: false, configurable: true });
+    Object.defineProperty(raft, 'proposeBatch', { value: forward, configurable: true });
+    const puts = [400, 400, 400, 1100, 1].map((kib, i) => fixture.put(`k${i}`, 'v'.repeat(kib * 1024)));
+    await turn();
+    await turn();
+    assert.deepEqual(passedOn, [2, 1, 1, 1], 'a MiB each, but one at least');
+    fixture.advance(1_000_000);
+    member.tick();
+    assert.deepEqual(new Set(await Promise.all(puts)).size, 1, 'nobody waits for ever');
+    await fixture.stop();
+  });
+});
+
 describe('an entry of another member under the id of a proposal', () => {
   it('answers nobody: two members of a cluster may have the same sixteen bits in their ids, as in etcd', async () => {
     fixture = new MemberFixture();

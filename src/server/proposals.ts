@@ -1,7 +1,7 @@
 // What this member proposes: the ids of its requests, which of them are admitted, the batch of a turn, and who waits for each
 // (pending.ts). When the batch goes to raft is the member's loop's to say; who answers a request is whoever applies its entry.
 
-import { applyGapMax, unsyncedBytesMax } from '../limits.ts';
+import { applyGapMax, raftMessageBytesMax, unsyncedBytesMax } from '../limits.ts';
 import { AlarmAction, AlarmRequest, AlarmType } from '../proto/etcdserverpb.ts';
 import { encodeInternalRequest, RequestField, requestOffset } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
@@ -129,20 +129,32 @@ export class Proposals {
 
   /** Gives raft what the turn brought, unless that has to wait. */
   submit(): void {
-    const result = this.parts.raft.proposeBatch(this.batch);
-    if (result.status === ProposeStatus.dropped) {
-      // They wait for a leader, each until its time-out, as in etcd; and for a new one, where etcd drops them.
-      if (result.reason === 'no leader' || result.reason === 'leadership transfer in progress') return;
-      this.failDropped();
+    const { raft } = this.parts;
+    // A follower passes a batch on as one message: one of many megabytes would hold up what raft has to say meanwhile.
+    let count = raft.isLeader ? this.batch.length : leadingWithin(this.batch, raftMessageBytesMax);
+    while (count > 0) {
+      const result = raft.proposeBatch(count === this.batch.length ? this.batch : this.batch.slice(0, count));
+      if (result.status === ProposeStatus.dropped) {
+        // They wait for a leader, each until its time-out, as in etcd; and for a new one, where etcd drops them.
+        if (result.reason === 'no leader' || result.reason === 'leadership transfer in progress') return;
+        this.failDropped(count);
+      }
+      this.letGo(count);
+      count = leadingWithin(this.batch, raftMessageBytesMax);
     }
-    this.batch = [];
-    this.batchCounters = [];
-    this.batchBytes = 0;
   }
 
-  private failDropped(): void {
-    this.parts.counters.proposalsFailed += this.batch.length;
-    for (const counter of this.batchCounters) this.pending.take(counter)?.failed(DROPPED);
+  private letGo(count: number): void {
+    const isAll = count === this.batch.length;
+    if (!isAll) for (let i = 0; i < count; i++) this.batchBytes -= this.batch[i]!.length;
+    else this.batchBytes = 0;
+    this.batch = isAll ? [] : this.batch.slice(count);
+    this.batchCounters = isAll ? [] : this.batchCounters.slice(count);
+  }
+
+  private failDropped(count: number): void {
+    this.parts.counters.proposalsFailed += count;
+    for (let i = 0; i < count; i++) this.pending.take(this.batchCounters[i]!)?.failed(DROPPED);
   }
 
   /** Fails what was proposed before `beforeMs` and is not applied yet, with what `errorOf` says to when it was proposed. */
@@ -171,4 +183,14 @@ export class Proposals {
   private readonly countFailed = (kind: number, sinceMs: number): void => {
     this.parts.counters.observeRequest(kind, false, (this.parts.nowMs() - sinceMs) / 1000);
   };
+}
+
+/** How many of the first entries have so many bytes together; one at least. */
+function leadingWithin(entries: readonly Buffer[], bytesMax: number): number {
+  let bytes = 0;
+  for (let i = 0; i < entries.length; i++) {
+    bytes += entries[i]!.length;
+    if (bytes > bytesMax) return Math.max(1, i);
+  }
+  return entries.length;
 }

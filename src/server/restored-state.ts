@@ -2,7 +2,9 @@
 // database of a leader's snapshot has taken the place of the one before. Watchers and reads stay, and go on in the new state.
 
 import type { Backend } from '../backend/backend.ts';
+import type { LeasedVisitor } from '../backend/index.ts';
 import { assertSound } from '../base/fatal.ts';
+import { restoredLeasesPerTurn } from '../cluster-limits.ts';
 import { type Lessor, leaseIdOf } from '../lease/lessor.ts';
 import { hexId } from '../membership/cluster.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -19,31 +21,72 @@ export function storedRevisions(backend: Backend): { readonly current: number; r
 
 /** Into a lessor that has none. */
 export function recoverLeases(lessor: Lessor, backend: Backend, logger: Logger): void {
-  backend.bucketScan('lease', undefined, undefined, (_key, value) => {
-    const isLease = lessor.recover(Buffer.from(value));
-    assertSound(isLease, 'a stored lease does not parse');
+  const recovery = new LeaseRecovery(lessor, backend, logger);
+  while (recovery.step(Infinity));
+}
+
+/** The leases of a database, then their keys, a slice at a time; between the slices nothing may be applied. */
+export class LeaseRecovery {
+  private readonly lessor: Lessor;
+  private readonly backend: Backend;
+  private readonly logger: Logger;
+  private hasLeases = false;
+  /** Where the next slice begins; undefined: at the first of its kind. */
+  private from: Buffer | undefined;
+
+  constructor(lessor: Lessor, backend: Backend, logger: Logger) {
+    this.lessor = lessor;
+    this.backend = backend;
+    this.logger = logger;
+  }
+
+  /** Of up to `count` rows. False: those were the last. Throws FatalError. */
+  step(count: number): boolean {
+    if (this.hasLeases) {
+      this.from = this.backend.index.visitLeasedFrom(this.from, count, this.attach);
+      return this.from !== undefined;
+    }
+    this.from = this.leasesFrom(this.from, count);
+    this.hasLeases = this.from === undefined;
     return true;
-  });
-  backend.index.visitLeased((leaseHi, leaseLo, key, start, end) => {
-    if (lessor.recoverKey(leaseHi, leaseLo, key, start, end)) return;
-    logger.error(CALLER, 'failed to attach a lease', { lease: hexId(leaseIdOf(leaseHi, leaseLo)) });
-  });
+  }
+
+  private leasesFrom(from: Buffer | undefined, count: number): Buffer | undefined {
+    let left = count;
+    let next: Buffer | undefined;
+    this.backend.bucketScan('lease', from, undefined, (key, value) => {
+      if (left-- === 0) {
+        next = Buffer.from(key);
+        return false;
+      }
+      const isLease = this.lessor.recover(Buffer.from(value));
+      assertSound(isLease, 'a stored lease does not parse');
+      return true;
+    });
+    return next;
+  }
+
+  private readonly attach: LeasedVisitor = (leaseHi, leaseLo, key, start, end) => {
+    if (this.lessor.recoverKey(leaseHi, leaseLo, key, start, end)) return;
+    this.logger.error(CALLER, 'failed to attach a lease', { lease: hexId(leaseIdOf(leaseHi, leaseLo)) });
+  };
 }
 
 /** The parts that a new state goes into. */
-export type StateParts = Pick<MemberParts, 'backend' | 'store' | 'hub' | 'lessor' | 'alarms' | 'cluster' | 'logger'>;
+export type StateParts = Pick<
+  MemberParts,
+  'backend' | 'store' | 'hub' | 'lessor' | 'alarms' | 'cluster' | 'logger' | 'schedule'
+>;
 
-/** The database was replaced. Leases first, as in etcd: keys are attached to those that there are. Throws FatalError. */
-export function restoreState({ backend, store, hub, lessor, alarms, cluster, logger }: StateParts): void {
+/**
+ * The database was replaced: all follows it at once but the leases, of which there may be too many for a turn. Nobody reads those on a
+ * follower but by a listing, which sees those of before until restoreLeases() is done. Throws FatalError.
+ */
+export function restoreState({ backend, store, hub, alarms, cluster, logger }: StateParts): void {
   refuseProtected(backend);
   const previousRevision = store.currentRevision;
   // Of the state before.
   hub.flush();
-  logger.info(CALLER, 'restoring lease store');
-  lessor.demote();
-  lessor.clear();
-  recoverLeases(lessor, backend, logger);
-  logger.info(CALLER, 'restored lease store');
   logger.info(CALLER, 'restoring mvcc store');
   const { current, compact } = storedRevisions(backend);
   store.restore(current, compact);
@@ -56,4 +99,28 @@ export function restoreState({ backend, store, hub, lessor, alarms, cluster, log
   assertSound(damaged === null, `its membership: ${damaged}`);
   logger.info(CALLER, 'restored cluster configuration');
   hub.restored(previousRevision);
+}
+
+/** After restoreState(), over as many turns as it takes; nothing is applied before `done`. */
+export function restoreLeases(
+  { backend, lessor, logger, schedule }: StateParts,
+  isStopped: () => boolean,
+  done: () => void,
+): void {
+  logger.info(CALLER, 'restoring lease store');
+  lessor.beginReplacement();
+  const recovery = new LeaseRecovery(lessor, backend, logger);
+  const turn = (): void => {
+    // The database may be closed by now.
+    if (isStopped()) return;
+    if (recovery.step(restoredLeasesPerTurn)) {
+      schedule(turn);
+      return;
+    }
+    lessor.demote();
+    lessor.replace();
+    logger.info(CALLER, 'restored lease store');
+    done();
+  };
+  turn();
 }

@@ -5,7 +5,8 @@
 //   <data>/member/snap/000000000000002a.snap.db.tmp   arriving
 
 import { dirname } from 'node:path';
-import { type Disk, errorCode } from '../io/file.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
+import { type Disk, errorCode, errorText } from '../io/file.ts';
 import type { OpenStreamFile } from '../io/stream-file.ts';
 
 /** What the files are written through. */
@@ -33,7 +34,7 @@ export function arrivingPath(directory: string, index: number): string {
 /** The entries whose snapshots are there, whole. */
 export function snapshotIndexes(disk: Disk, directory: string): number[] {
   const indexes: number[] = [];
-  for (const name of disk.readdir(directory)) {
+  for (const name of namesIn(disk, directory)) {
     const match = finishedName.exec(name);
     if (match !== null) indexes.push(Number.parseInt(match[1]!, 16));
   }
@@ -49,7 +50,7 @@ export function removeSnapshots(disk: Disk, directory: string, index: number): v
 
 /** Of transfers that a crash ended. Only while none is under way. */
 export function removeArriving(disk: Disk, directory: string): void {
-  for (const name of disk.readdir(directory)) if (arrivingName.test(name)) removeFile(disk, `${directory}/${name}`);
+  for (const name of namesIn(disk, directory)) if (arrivingName.test(name)) removeFile(disk, `${directory}/${name}`);
 }
 
 /** Fine if it is not there. */
@@ -57,6 +58,20 @@ export function removeFile(disk: Disk, path: string): void {
   try {
     if (disk.exists(path)) disk.unlink(path);
   } catch (error) {
-    if (errorCode(error) !== 'ENOENT') throw error;
+    if (errorCode(error) !== 'ENOENT') throw diskFailure(error, `${path} cannot be removed`);
   }
+}
+
+function namesIn(disk: Disk, directory: string): string[] {
+  try {
+    return disk.readdir(directory);
+  } catch (error) {
+    throw diskFailure(error, `${directory} cannot be read`);
+  }
+}
+
+/** What the disk refuses beside the database, it is about to refuse the database. Not from the disk (a bug, a simulated crash): as it is. */
+export function diskFailure(error: unknown, what: string): unknown {
+  if (errorCode(error) === '') return error;
+  return new FatalError(ExitCode.backendWrite, `a snapshot: ${what}: ${errorText(error)}`, { cause: error });
 }

@@ -4,8 +4,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ExitCode, FatalError } from '../base/fatal.ts';
 import { snapshotSpaceCheckBytes, snapshotSpareBytes } from '../cluster-limits.ts';
-import { type Disk, writeFully } from '../io/file.ts';
+import { type Disk, diskError, writeFully } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
 import type { StreamFile } from '../io/stream-file.ts';
 import { sourceOf, writeAll } from '../snapshot/bolt-fixture.ts';
@@ -153,6 +154,7 @@ test('what cannot be installed is refused, and removed', () => {
   for (const [bytes, reason] of [
     [Buffer.alloc(50_000, 7), /cannot be used/],
     [databaseOf(index - 1), /its consistent index is 41, but it was sent as a snapshot of entry 42/],
+    [databaseOf(index + 5), /its consistent index is 47, but it was sent as a snapshot of entry 42/],
     [writeAll([sourceOf('meta', [[MetaKey.consistentIndex, encodeCounter(index)]])]), /does not tell the members/],
     [databaseOf(index).subarray(0, 20_000), /shorter than/],
   ] as const) {
@@ -161,8 +163,6 @@ test('what cannot be installed is refused, and removed', () => {
     assert.deepEqual(receiving.disk.readdir(directory), []);
     assert.deepEqual(receiving.ends, [null]);
   }
-  const later = new Receiving(newDisk(1));
-  assert.equal(later.take(databaseOf(index + 5)), null, 'a later state holds the entry, too');
 });
 
 test('a transfer that breaks off leaves nothing, whatever comes after it', () => {
@@ -209,6 +209,23 @@ test('a disk without room: from the beginning, on the way, and for the last byte
   const receiving = new Receiving(full);
   assert.match(String(receiving.take(databaseOf(index))), /ENOSPC/);
   assert.deepEqual(full.readdir(directory), []);
+});
+
+test('what the disk refuses beside the writing ends the process, with its reason', () => {
+  const isFatal = (text: RegExp) => (error: unknown) =>
+    error instanceof FatalError && error.exitCode === ExitCode.backendWrite && text.test(error.message);
+  const fails = (code: string) => (): never => {
+    throw diskError(code, 'of the test');
+  };
+  const blind = newDisk(1);
+  blind.freeBytes = fails('EIO');
+  assert.throws(() => new Receiving(blind), isFatal(/the free space of .data.member.snap is not told: .*EIO/));
+  const readOnly = newDisk(1);
+  const receiving = new Receiving(readOnly);
+  readOnly.unlink = fails('EROFS');
+  assert.throws(() => receiving.take(Buffer.alloc(50_000, 7)), isFatal(/snap.db.tmp cannot be removed: .*EROFS/));
+  readOnly.readdir = fails('EIO');
+  assert.throws(() => removeSnapshots(readOnly, directory, 42), isFatal(/snap cannot be read: .*EIO/));
 });
 
 test('files go when the database holds them, newer ones stay', () => {

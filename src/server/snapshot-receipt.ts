@@ -4,9 +4,10 @@
 
 import { DiskBytes, readSnapshotFacts, snapshotMismatch } from '../backend/snapshot-conversion.ts';
 import { snapshotSpaceCheckBytes, snapshotSpareBytes } from '../cluster-limits.ts';
+import type { Disk } from '../io/file.ts';
 import type { StreamFile } from '../io/stream-file.ts';
 import type { SnapshotReceipt } from '../peer/peer-transport.ts';
-import { arrivingPath, removeFile, type SnapshotDisk, snapshotPath } from './snapshot-files.ts';
+import { arrivingPath, diskFailure, removeFile, type SnapshotDisk, snapshotPath } from './snapshot-files.ts';
 
 interface ReceiptOptions {
   readonly files: SnapshotDisk;
@@ -58,7 +59,7 @@ export class FileReceipt implements SnapshotReceipt {
   private checkSpace(): void {
     const { files, directory } = this.options;
     this.checkedBytes = this.bytes;
-    const freeBytes = files.disk.freeBytes(directory);
+    const freeBytes = freeBytesOf(files.disk, directory);
     const neededBytes = this.bytes + snapshotSpareBytes;
     if (freeBytes >= neededBytes) return;
     this.refusal = new Error(
@@ -116,6 +117,14 @@ export class FileReceipt implements SnapshotReceipt {
       removeFile(this.options.files.disk, this.path);
       this.options.ended(null);
     });
+  }
+}
+
+function freeBytesOf(disk: Disk, directory: string): number {
+  try {
+    return disk.freeBytes(directory);
+  } catch (error) {
+    throw diskFailure(error, `the free space of ${directory} is not told`);
   }
 }
 

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -14,13 +14,19 @@ import { installPath } from '../backend/install.ts';
 import { type DatabaseFiles, lmdbFiles, openTarget } from '../backend/snapshot-conversion.ts';
 import { snapshotTrailer } from '../backend/snapshot-source.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
+import { SimClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { crashOptions, SeededOperations } from '../testing/backend-crash.ts';
 import { applyTo, checkAgainst, Model, type Operation } from '../testing/backend-model.ts';
 import { openInstallWal } from '../testing/install-crash.ts';
-import { appendDurably, walEntries } from '../testing/wal-fixture.ts';
+import { MemoryStore } from '../testing/memory-tables.ts';
+import { simDatabases } from '../testing/sim-database.ts';
+import { SimDisk } from '../testing/sim-disk.ts';
+import { appendDurably, walEntries, walOptions } from '../testing/wal-fixture.ts';
+import { replayWal } from '../wal/replay.ts';
+import { openWal } from '../wal/wal.ts';
 import { arrivingPath, snapshotIndexes, snapshotPath } from './snapshot-files.ts';
 import { checkSnapshotHeld, recoverSnapshot } from './snapshot-recovery.ts';
 
@@ -190,6 +196,37 @@ test('a file that is gone, or damaged, is told and touches nothing', async () =>
   assert.ok(existsSync(snapshotPath(damaged.snap, newCount)), 'it stays');
   damaged.saveAs(snapshotPath(damaged.snap, newCount));
   assert.equal(await damaged.start(), 'new', 'with a sound file it starts');
+});
+
+test('a marker that the page cache alone holds is durable before the database is', () => {
+  const bytes = readFileSync(join(pristine, 'sent.db'));
+  const walDirectory = '/member/wal';
+  // Whether a crash loses what was not synced is chance.
+  for (let chance = 0; chance < 10; chance++) {
+    const disk = new SimDisk(new SeededRandom(seed + chance));
+    for (const directory of ['/member/snap', walDirectory]) disk.mkdir(directory);
+    disk.place(snapshotPath('/member/snap', newCount), bytes);
+    const { wal } = openWal(walOptions(disk, { directory: walDirectory }));
+    appendDurably(wal, walEntries(1, 10, term), 10);
+    // The process is killed between the write and the sync; the system goes on.
+    disk.fdatasync = () => {};
+    wal.append({ term, vote: 0n, commit: newCount }, [], { index: newCount, term, reset: true });
+    wal.sync(() => {});
+    Reflect.deleteProperty(disk, 'fdatasync');
+    disk.kill();
+    const marked = (): number | undefined => replayWal(disk, walDirectory, null).marker?.index;
+    assert.equal(marked(), newCount);
+    const databases: DatabaseFiles = {
+      ...simDatabases({ tables: new MemoryStore(), disk, clock: new SimClock(), later: () => {} }),
+      putInPlace: () => {
+        disk.crash();
+        assert.equal(marked(), newCount, 'the log would be older than the database');
+        throw new Error('seen');
+      },
+    };
+    const options = { disk, logger: silent, databases, databasePath: '/member/snap/keelson.mdb', walDirectory };
+    assert.throws(() => recoverSnapshot(options), /seen/);
+  }
 });
 
 const child = fileURLToPath(new URL('../testing/install-crash.ts', import.meta.url));

@@ -11,8 +11,9 @@
 import { convertSnapshot, type DatabaseFiles } from '../backend/snapshot-conversion.ts';
 import type { Disk } from '../io/file.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { syncSegments } from '../wal/directory.ts';
 import type { WalSnapshotMarker } from '../wal/format.ts';
-import { replayWal } from '../wal/replay.ts';
+import { listSegments, replayWal } from '../wal/replay.ts';
 import { walExists } from '../wal/wal.ts';
 import { removeArriving, removeSnapshots, snapshotDirectory, snapshotIndexes, snapshotPath } from './snapshot-files.ts';
 import { missingSnapshot } from './snapshot-transfer.ts';
@@ -42,6 +43,8 @@ export function recoverSnapshot(options: SnapshotRecovery): void {
     const fields = { 'consistent-index': applied, 'snapshot-index': index };
     logger.info(CALLER, 'Recovering from snapshot backend', fields);
     convertSnapshot(disk, { path, index, term }, databases.openNext(databasePath));
+    // The marker may be in the page cache alone, of a process that was killed before its sync: no database may outlive the log it goes with.
+    syncSegments(disk, walDirectory, listSegments(disk, walDirectory));
     databases.putInPlace(databasePath);
     logger.info(CALLER, 'recovered from snapshot backend', fields);
   }

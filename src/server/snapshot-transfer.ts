@@ -17,7 +17,7 @@ import type { Message, Snapshot } from '../raft/types.ts';
 import type { LogFields } from '../telemetry/logger.ts';
 import { humanBytes } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
-import { restoreState } from './restored-state.ts';
+import { restoreLeases, restoreState } from './restored-state.ts';
 import { removeFile, removeSnapshots, snapshotDirectory, snapshotPath } from './snapshot-files.ts';
 import { FileReceipt, type SavedSnapshot, UnwantedReceipt } from './snapshot-receipt.ts';
 import { SnapshotSending } from './snapshot-sending.ts';
@@ -159,14 +159,17 @@ export class SnapshotTransfers {
     logger.info(CALLER, 'applying snapshot', fields());
     const path = snapshotPath(this.directory, index);
     if (!files.disk.exists(path)) throw missingSnapshot(path, index);
-    backend.install({ path, index, term }, () => {
-      this.restore();
+    const restored = (): void => {
       removeSnapshots(files.disk, this.directory, index);
       this.installedIndex = index;
       logger.info(CALLER, 'applied snapshot', fields());
       this.installations.shift();
       next.done();
       this.installNext();
+    };
+    backend.install({ path, index, term }, () => {
+      this.restore();
+      restoreLeases(this.parts, () => this.isStopped, restored);
     });
   }
 

@@ -13,9 +13,10 @@ import { ApplyQueue } from './apply-queue.ts';
 import { beginAuth } from './auth-state.ts';
 import type { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
-import { type AppliedChange, applyMembershipChange, heldChange } from './membership-change.ts';
+import { type AppliedChange, applyMembershipChange } from './membership-change.ts';
 import { MembershipLog } from './membership-log.ts';
 import type { Proposals } from './proposals.ts';
+import { UnappliedBytes } from './unapplied-bytes.ts';
 
 /** What the member has to know of the entries that are applied. */
 interface ApplyEvents {
@@ -42,6 +43,7 @@ export class StateMachine {
   private clockMs = 0;
   private waitsForRoom = false;
   private installing: Snapshot | null = null;
+  readonly unappliedBytes: UnappliedBytes = new UnappliedBytes();
   /** Until the log of the time before the start is applied: since when, and from where on. */
   private replay: { readonly sinceMs: number; readonly index: number } | null = null;
   /** As last logged. */
@@ -73,6 +75,7 @@ export class StateMachine {
   /** `snapshot` takes the place of the state: what waits is in it, and what follows waits until it is installed. */
   replaceBy(snapshot: Snapshot): void {
     this.unapplied.clear();
+    this.unappliedBytes.reset();
     this.installing = snapshot;
   }
 
@@ -94,6 +97,7 @@ export class StateMachine {
     this.clockMs = this.parts.nowMs();
     const last = this.unapplied.run(isCatchingUp, this.hasRoom);
     if (last > 0) raft.applied(last);
+    if (raft.appliedIndex === raft.lastIndex) this.unappliedBytes.reset();
     if (!this.unapplied.isEmpty && !this.waitsForRoom) this.events.wake();
     if (this.replay === null || raft.appliedIndex !== raft.committedIndex) return;
     this.log.replayed(raft.appliedIndex - this.replay.index, this.parts.nowMs() - this.replay.sinceMs);
@@ -115,24 +119,14 @@ export class StateMachine {
 
   private applyOne(entry: Entry): void {
     const { backend, raft } = this.parts;
-    if (entry.index <= backend.consistentIndex) {
-      this.passOver(entry);
-      return;
-    }
     assert(entry.index === backend.consistentIndex + 1, 'entries are applied in order, each once');
     this.parts.header.term = entry.term;
+    this.unappliedBytes.applied(entry);
     if (!this.hasAuthBegun) this.beginAuth();
     if (entry.type !== EntryType.normal) this.applyConfChange(entry);
     else if (entry.data.length > 0) this.applyRequest(entry, entry.data);
     else if (entry.term === raft.term) this.events.termBegan();
     backend.endApply(entry.index, entry.term);
-  }
-
-  /** A leader's database may be newer than the index that its snapshot was sent under: only raft has not heard of this entry. */
-  private passOver(entry: Entry): void {
-    if (entry.type === EntryType.normal) return;
-    const { raft, cluster } = this.parts;
-    this.events.confChanged(raft.applyConfChange(heldChange(cluster, entry)));
   }
 
   private beginAuth(): void {

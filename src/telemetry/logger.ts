@@ -88,6 +88,11 @@ export class Logger {
     this.#options.sink.write(line);
   }
 
+  /** Ends a line that somebody else may have begun on the same output. */
+  breakLine(): void {
+    this.#options.sink.write('\n');
+  }
+
   flush(): void {
     this.#options.sink.flush();
   }

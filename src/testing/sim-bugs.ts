@@ -4,9 +4,10 @@
 import { WatchHub } from '../mvcc/watch-hub.ts';
 import type { Watcher } from '../mvcc/watcher.ts';
 import { RaftLog } from '../raft/log.ts';
-import { type Entry, type Message, MessageType } from '../raft/types.ts';
+import { type Message, MessageType } from '../raft/types.ts';
 import type { BootstrapOptions } from '../server/bootstrap.ts';
 import type { Member } from '../server/member.ts';
+import { SegmentReader, TailKind } from '../wal/segment-reader.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { SimHooks, SimMember } from './sim-member.ts';
 import type { SimOptions } from './sim-options.ts';
@@ -36,8 +37,13 @@ function with_(changes: Changes): (options: SimOptions) => SimOptions {
   });
 }
 
-const busy: Changes = { memberCount: 3, clientCount: 5, client: { thinkMs: 20, keyCount: 3 } };
-const crashing: Changes = { ...busy, faults: { power: 1500, kill: 4000, cut: 5000 } };
+const busy: Changes = {
+  memberCount: 3,
+  clientCount: 5,
+  client: { thinkMs: 20, keyCount: 3 },
+  faults: { damage: Infinity },
+};
+const crashing: Changes = { ...busy, faults: { power: 1500, kill: 4000, cut: 5000, damage: Infinity } };
 
 /** Puts `body` in the place of a method of one object. */
 function override<T extends object, N extends keyof T>(target: T, name: N, body: T[N]): void {
@@ -65,22 +71,34 @@ function patchMethod<T extends object, N extends keyof T>(
 
 const voteNotPersisted: PlantedBug = {
   name: 'a vote is answered without being written',
-  hooks: opened(({ parts }) => {
-    const { wal } = parts;
+  hooks: opened((member, sim) => {
+    const { wal } = member.parts;
     const append: Wal['append'] = wal.append.bind(wal);
     override(wal, 'append', (hardState, entries, marker) =>
       append(hardState === null ? null : { ...hardState, vote: 0n }, entries, marker),
     );
+    const { world, generation } = sim;
+    changeMessages(member, (message) => {
+      const isVote = message.type === MessageType.voteResp && !message.reject;
+      if (isVote && world.network.faults.loss > 0 && world.random.below(2) === 0) {
+        world.loop.after(0.1, () => {
+          if (sim.generation === generation) sim.die('kill', 'behind its vote');
+        });
+      }
+      return message;
+    });
   }),
-  // Two candidates have to ask one voter in one term, which restarts between: slow links, fast restarts, no pre-vote.
+  // Two candidates have to ask one voter in one term, which restarts between: slow links, voters that die behind their vote, fast
+  // restarts, no pre-vote.
   change: with_({
     ...busy,
     preVote: false,
     durationMs: 20_000,
     heartbeatMs: 20,
-    link: { delayMs: 25, loss: 0, overtake: 0 },
+    link: { delayMs: 25, loss: 0.001, overtake: 0 },
     faults: {
-      kill: 80,
+      damage: Infinity,
+      kill: 500,
       restart: 30,
       power: Infinity,
       cut: Infinity,
@@ -103,24 +121,37 @@ const everyVoteGranted: PlantedBug = {
   found: /two leaders|committed twice|without the committed/,
 };
 
-function isOfTerm(entries: readonly Entry[], term: number): boolean {
-  return entries.length > 0 && entries[entries.length - 1]!.term === term;
+function withoutOwnEntries(message: Message): Message {
+  const { entries, term } = message;
+  return message.type === MessageType.app ? { ...message, entries: entries.filter((one) => one.term < term) } : message;
 }
 
 const oldTermCommitted: PlantedBug = {
   name: 'an entry of an old term is committed by counting',
-  // The first entries of a new leader are lost more often than what it has from before.
-  hooks: opened(({ parts }, { world }) => {
-    const { transport } = parts;
+  // What a leader adds itself gets nowhere for a while, what it has from before does: so figure 8 of the Raft paper comes about.
+  // The leader tends to end right behind such a commit.
+  hooks: opened(({ parts }, sim) => {
+    const { world } = sim;
+    const { transport, raft } = parts;
     const send = transport.send.bind(transport);
-    override(transport, 'send', (messages) =>
-      send(
-        messages.filter(
-          ({ entries, term }) =>
-            !isOfTerm(entries, term) || world.network.faults.loss === 0 || world.random.below(10) > 6,
-        ),
-      ),
-    );
+    let leadsTerm = 0;
+    let sinceMs = 0;
+    let committed = 0;
+    override(transport, 'send', (messages) => {
+      const { isLeader, term, committedIndex } = raft;
+      if (isLeader && term !== leadsTerm) {
+        leadsTerm = term;
+        sinceMs = world.loop.nowMs;
+        committed = committedIndex;
+      }
+      const isHeldBack = world.network.faults.loss > 0 && world.loop.nowMs < sinceMs + 400;
+      send(isHeldBack ? messages.map(withoutOwnEntries) : messages);
+      if (!isHeldBack || !isLeader || committedIndex === committed || world.random.below(2) > 0) return;
+      const { generation } = sim;
+      world.loop.after(0.1, () => {
+        if (sim.generation === generation) sim.die('kill', 'behind a commit');
+      });
+    });
   }),
   patch: () => {
     const undo = patchMethod(
@@ -147,17 +178,17 @@ const oldTermCommitted: PlantedBug = {
       undoSize();
     };
   },
-  // Many leaders, each of whose entries get to some of the others.
+  // Many leaders, most of which end before their own entries get anywhere.
   change: with_({
     ...busy,
-    memberCount: 5,
     preVote: false,
     durationMs: 40_000,
     heartbeatMs: 20,
-    link: { delayMs: 5, loss: 0.1, overtake: 0 },
+    link: { delayMs: 1, loss: 0.001, overtake: 0 },
     faults: {
-      kill: 250,
-      restart: 100,
+      damage: Infinity,
+      kill: 300,
+      restart: 1000,
       power: Infinity,
       pause: Infinity,
       cut: Infinity,
@@ -175,7 +206,7 @@ const readWithoutQuorum: PlantedBug = {
   hooks: opened((member) => {
     Object.defineProperty(member, 'canReadNow', { get: () => member.parts.raft.isLeader });
   }),
-  change: with_({ ...busy, faults: { cut: 2000, pause: 3000 } }),
+  change: with_({ ...busy, faults: { cut: 2000, pause: 3000, damage: Infinity } }),
   found: /not linearizable|is answered revision/,
 };
 
@@ -251,9 +282,11 @@ const leaseRevived: PlantedBug = {
   hooks: opened(({ parts }) => override(parts.lessor, 'renewalMustWait', () => false)),
   change: with_({
     ...busy,
-    leaseHolderCount: 12,
+    leaseHolderCount: 24,
+    // A lease of which nobody has heard for just over its TTL: its revocation is on its way.
+    leaseRenewal: 1.01,
     client: { thinkMs: 100 },
-    faults: { pause: 700, stall: 700 },
+    faults: { pause: 700, stall: 700, damage: Infinity },
     syncMs: 10,
   }),
   found: /lease \d+ (ends \d+ ms after its last renewal|is renewed)/,
@@ -313,7 +346,7 @@ const syncDropped: PlantedBug = {
       return options;
     },
   },
-  change: with_({ ...crashing, faults: { power: 700, kill: Infinity } }),
+  change: with_({ ...crashing, faults: { power: 700, kill: Infinity, damage: Infinity } }),
   found: /is lost|committed twice|without the committed|does not start|not linearizable|goes back/,
 };
 
@@ -327,8 +360,9 @@ const followerAnswersEarly: PlantedBug = {
       return { ...given, messages: [...given.messages, ...given.messagesAfterPersist], messagesAfterPersist: [] };
     });
   }),
-  change: with_({ ...crashing, syncMs: 10, faults: { power: 500, kill: Infinity, cut: 1500 } }),
-  found: /is lost|committed twice|without the committed|two leaders|not linearizable/,
+  change: with_({ ...crashing, syncMs: 10, faults: { power: 500, kill: Infinity, cut: 1500, damage: Infinity } }),
+  // Or it ends, again and again, when the leader tells it of a commit behind its log.
+  found: /is lost|committed twice|without the committed|two leaders|not linearizable|does not serve/,
 };
 
 const entrySkipped: PlantedBug = {
@@ -382,8 +416,30 @@ const snapshotIndexWrong: PlantedBug = {
       sendSnapshot({ ...message, snapshot: { meta: { ...meta, index: meta.index + 1 }, data } }, body);
     });
   }),
-  change: with_({ ...busy, catchUpEntries: 10, logSlack: 20, faults: { kill: 3000, restart: 5000, cut: 4000 } }),
+  change: with_({
+    ...busy,
+    catchUpEntries: 10,
+    logSlack: 20,
+    faults: { kill: 3000, restart: 5000, cut: 4000, damage: Infinity },
+  }),
   found: /does not serve|not every member takes a write/,
+};
+
+const damageCut: PlantedBug = {
+  name: 'damage in the middle of the WAL is cut off like a torn tail',
+  hooks: {},
+  patch: () =>
+    patchMethod(
+      SegmentReader.prototype,
+      'tail',
+      (original) =>
+        function (this: SegmentReader) {
+          const tail = original.call(this);
+          return tail.kind === TailKind.damaged ? { ...tail, kind: TailKind.torn } : tail;
+        },
+    ),
+  change: with_({ ...busy, faults: { damage: 2000 } }),
+  found: /starts on damaged data|does not start|without the committed|committed twice|ends with exit code/,
 };
 
 export const plantedBugs: readonly PlantedBug[] = [
@@ -405,4 +461,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   proposalRepeated,
   compactionSilent,
   snapshotIndexWrong,
+  damageCut,
 ];

@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type SimReport, simulate } from './sim-cluster.ts';
 
-/** About a minute on two idle cores. */
-const freshSeeds = Number(process.env['KEELSON_SIMULATED_SEEDS'] ?? 60);
+/** Some 15 s on an idle core, 40 s on one that is shared by three. */
+const freshSeeds = Number(process.env['KEELSON_SIMULATED_SEEDS'] ?? 25);
 
 function failureText({ seed, failure, options, trace }: SimReport): string {
   const again = `node src/testing/simulate.ts --seed=${seed}`;

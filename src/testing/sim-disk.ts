@@ -291,6 +291,15 @@ export class SimDisk implements Disk {
     return Buffer.from(inode.volatile.subarray(0, inode.volatileSize));
   }
 
+  /** A new disk in the place of this one. */
+  erase(): void {
+    this.kill();
+    this.#names = new Map();
+    this.#durableNames = new Map();
+    this.#pendingNames = [];
+    this.#directories = new Set(['', '/', '.']);
+  }
+
   /** Puts a file there, durably. */
   place(path: string, content: Buffer): void {
     const copy = (): Buffer => Buffer.from(content);

@@ -1,7 +1,8 @@
 // What strikes a simulated cluster, at random times of the means that its options give: processes killed, machines that lose power at
-// any write, pauses, cuts of the network in one direction or both, clogged links, disks that stand still or are full, wall clocks
-// that jump, leadership handed about. Never more at once than the cluster must survive for safety: that is all of it.
+// any write, pauses, cuts of the network in one direction or both, clogged links, disks that stand still, are full or damage what
+// they hold (sim-damage.ts), wall clocks that jump, leadership handed about. Never more at once than the cluster must survive for safety: that is all of it.
 
+import { type Damage, damageOf } from './sim-damage.ts';
 import type { SimMember, SimWorld } from './sim-member.ts';
 import type { FaultRates } from './sim-options.ts';
 
@@ -21,6 +22,7 @@ export class FaultInjector {
     wallJump: 0,
     fullDisk: 0,
     transfer: 0,
+    damage: 0,
   };
   private readonly world: SimWorld;
   private readonly members: readonly SimMember[];
@@ -53,7 +55,7 @@ export class FaultInjector {
   private watchOver(): void {
     const { loop, random } = this.world;
     for (const sim of this.members) {
-      if (sim.isUp || sim.wasRemoved || sim.starts === 0) continue;
+      if (sim.isUp || sim.wasRemoved || sim.isLost || sim.starts === 0) continue;
       if (this.isOver || random.float() < lookMs / this.rates.restart) this.restart(sim);
     }
     loop.after(lookMs, () => this.watchOver());
@@ -61,12 +63,29 @@ export class FaultInjector {
 
   private restart(sim: SimMember): void {
     if (this.isOver || this.world.random.below(3) > 0) sim.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    const { damage } = sim;
     sim.start();
     const { lastFatal } = sim;
+    if (damage !== null) {
+      this.judge(sim, damage);
+      return;
+    }
     const isFull = sim.disk.capacityBytes < Number.POSITIVE_INFINITY;
     if (lastFatal !== null && !sim.isUp && !isFull) {
       this.world.violated(`${sim.name} does not start: ${lastFatal.message}`);
     }
+  }
+
+  /** A member on damaged data has to end with the exit code of that, at once. */
+  private judge(sim: SimMember, { what, exitCode, isMet, isPassing }: Damage): void {
+    sim.damage = null;
+    const said = sim.lastFatal;
+    if (sim.isUp && !isMet) return;
+    if (sim.isUp || said?.exitCode !== exitCode) {
+      const end = said === null ? 'starts' : `ends with exit code ${said.exitCode} (${said.message})`;
+      this.world.violated(`${sim.name} ${end} on damaged data: ${what}`);
+    }
+    sim.isLost = !isPassing;
   }
 
   private plan(kind: FaultKind): void {
@@ -98,7 +117,8 @@ export class FaultInjector {
         else sim.disk.crashAfter = sim.disk.changes + random.below(30);
         return;
       case 'pause': {
-        const forMs = random.below(2) === 0 ? random.below(300) : random.below(6000);
+        // Its clock goes on: for the process it is a jump ahead, as after a machine's suspension.
+        const forMs = random.below([300, 300, 6000, 20_000][random.below(4)]!);
         this.world.note(`${sim.name} pauses for ${forMs} ms`);
         sim.pause(forMs);
         return;
@@ -125,6 +145,9 @@ export class FaultInjector {
         return;
       case 'transfer':
         this.transfer();
+        return;
+      case 'damage':
+        this.damage(sim);
     }
   }
 
@@ -146,6 +169,18 @@ export class FaultInjector {
     loop.after(200 + random.below(8000), () => {
       for (const [from, to] of pairs) network.mend(from, to);
     });
+  }
+
+  /** Of one member at a time, and of three at least: the others have to go on without it. */
+  private damage(sim: SimMember): void {
+    const { members, world } = this;
+    const voters = sim.member?.parts.raft.status().confState.voters ?? [];
+    if (voters.length < 3 || !sim.isServing) return;
+    if (members.some((one) => one.isLost || one.damage !== null || one.isUnplaced)) return;
+    sim.die('power', 'its disk fails');
+    sim.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    sim.damage = damageOf(sim, world.random);
+    if (sim.damage !== null) world.note(`${sim.name} is damaged: ${sim.damage.what}`);
   }
 
   private transfer(): void {

@@ -10,6 +10,7 @@ import type { KvOperation } from './kv-model.ts';
 import { callGrant, callKv, callRenew } from './sim-calls.ts';
 import type { ClientWorld } from './sim-clients.ts';
 import type { SimMember } from './sim-member.ts';
+import type { SimOptions } from './sim-options.ts';
 import { Violation } from './sim-oracle.ts';
 import type { TrueEvent } from './watch-checker.ts';
 
@@ -43,13 +44,16 @@ export class SimLeaseHolder {
   private readonly number: number;
   /** How far the clocks of two members may be apart in speed, both ways. */
   private readonly skew: number;
+  /** After which share of its TTL it renews a lease. */
+  private readonly renewal: number;
   private current: Held | null = null;
 
-  constructor(number: number, world: ClientWorld, skew: number) {
+  constructor(number: number, world: ClientWorld, options: Pick<SimOptions, 'clockSkew' | 'leaseRenewal'>) {
     this.number = number;
     this.world = world;
     this.random = world.random;
-    this.skew = skew;
+    this.skew = options.clockSkew;
+    this.renewal = options.leaseRenewal;
   }
 
   start(): void {
@@ -134,7 +138,7 @@ export class SimLeaseHolder {
   }
 
   private keepAlive(held: Held, times: number): void {
-    this.world.after(held.ttlMs / 3, () => {
+    this.world.after(held.ttlMs * this.renewal, () => {
       if (times > 0 && !this.isStopped) this.renew(held, times);
       else if (this.random.below(2) === 0) this.leave(held);
       else this.giveBack(held);

@@ -1,6 +1,6 @@
 // The time of a simulated cluster: one queue of what happens when, and for each member a clock of its own over it, which may run a
-// little fast or slow, whose wall time may jump, and which stands still with its process. Equal times go in order of creation, so
-// that a seed replays exactly.
+// little fast or slow and whose wall time may jump. While its process is paused it goes on, and the timers come afterwards, all at
+// once. Equal times go in order of creation, so that a seed replays exactly.
 
 import { assert } from '../base/assert.ts';
 import type { Clock, Timer } from '../io/clock.ts';

@@ -11,7 +11,6 @@ import type { Disk } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
 import type { WalRemoval, WalRotation, WalWriter, WalWriterConfig } from '../io/wal-writer.ts';
 import type { PeerAnswer, PeerRequest } from '../peer/peer-transport.ts';
-import { NO_BYTES } from '../raft/types.ts';
 import { type BootstrapOptions, openMember } from '../server/bootstrap.ts';
 import { walDirectory } from '../server/data-directory.ts';
 import type { Member } from '../server/member.ts';
@@ -22,6 +21,7 @@ import { Metrics } from '../telemetry/metrics.ts';
 import { walHoldsRecords } from '../wal/replay.ts';
 import { DeferredWalWriter } from './deferred-wal-writer.ts';
 import { MemoryStore } from './memory-tables.ts';
+import type { Damage } from './sim-damage.ts';
 import { type DatabaseHost, openSimBackend, SimStreamFile, simDatabases, smallLimits } from './sim-database.ts';
 import { SimCrash, SimDisk } from './sim-disk.ts';
 import { MemberClock, type SimLoop } from './sim-loop.ts';
@@ -60,7 +60,6 @@ export class SimMember {
   tables: MemoryStore = new MemoryStore();
   readonly speed: DiskSpeed = { syncMs: 0.3, flushMs: 2 };
   readonly world: SimWorld;
-  logSlack = 10_000;
   /** Null while it is down. */
   member: Member | null = null;
   clock: MemberClock;
@@ -73,13 +72,19 @@ export class SimMember {
   starts = 0;
   /** What it last said when it ended by itself. */
   lastFatal: FatalError | null = null;
+  /** Of its newest life. */
+  memberId = 0n;
+  /** What its disk has done to its data, until a start has told. */
+  damage: Damage | null = null;
+  /** Its data is damaged and it has said so: it does not start until it is replaced. */
+  isLost = false;
   private pausedUntilMs = 0;
   /** Nothing that the WAL is given becomes durable before. */
   stalledUntilMs = 0;
   /** Told when this life ends. */
   private readonly mourners = new Set<() => void>();
   /** Of a start without data. */
-  private readonly firstPlan: () => StartPlan | null;
+  private firstPlan: () => StartPlan | null;
   private readonly rate: number;
   private wallOffsetMs = 0;
 
@@ -96,6 +101,11 @@ export class SimMember {
 
   get isUp(): boolean {
     return this.member !== null;
+  }
+
+  /** Its data was taken away, and it is not a member again yet. */
+  get isUnplaced(): boolean {
+    return this.starts === 0 && this.memberId !== 0n;
   }
 
   get isPaused(): boolean {
@@ -152,14 +162,13 @@ export class SimMember {
 
   start(): void {
     const { world } = this;
-    const hasData = walHoldsRecords(this.disk, walDirectory(this.config));
-    const plan: StartPlan | null = hasData ? { kind: 'restart' } : this.firstPlan();
-    // The cluster that it is to join does not answer.
+    this.lastFatal = null;
+    const plan = this.plan();
+    // The cluster that it is to join does not answer, or the disk does not read.
     if (plan === null) return;
     this.starts++;
     this.generation++;
     this.isServing = false;
-    this.lastFatal = null;
     this.clock = this.newClock();
     this.disk.crashAfter = Number.POSITIVE_INFINITY;
     world.note(`${this.name} starts`);
@@ -167,6 +176,7 @@ export class SimMember {
       const options = this.options(plan);
       const member = openMember(world.hooks.bootstrap?.(options, this) ?? options);
       this.member = member;
+      this.memberId = member.parts.id;
       this.admin = this.newAdmin(member, this.entrance());
       world.hooks.opened?.(member, this);
       member.start(() => {
@@ -177,24 +187,22 @@ export class SimMember {
     });
   }
 
+  private plan(): StartPlan | null {
+    try {
+      const hasData = walHoldsRecords(this.disk, walDirectory(this.config));
+      return hasData ? { kind: 'restart' } : this.firstPlan();
+    } catch (error) {
+      if (!(error instanceof FatalError)) throw error;
+      this.lastFatal = error;
+      return null;
+    }
+  }
+
   private scheduleTick(): void {
     this.clock.setTimer(this.config.heartbeatIntervalMs, () => {
       this.member?.tick();
-      this.compactLog();
       if (this.member !== null) this.scheduleTick();
     });
-  }
-
-  /** As the member does it, but long before it would: so that those who lag need snapshots. */
-  private compactLog(): void {
-    const { member } = this;
-    if (member === null) return;
-    const { storage, raft, catchUpEntries } = member.parts;
-    const keepFrom = Math.min(raft.appliedIndex - catchUpEntries, member.snapshots.heldIndex);
-    if (keepFrom - storage.firstIndex() <= this.logSlack) return;
-    if (raft.appliedIndex <= (storage.snapshot()?.meta.index ?? 0)) return;
-    storage.createSnapshot(raft.appliedIndex, raft.status().confState, NO_BYTES);
-    storage.compact(keepFrom);
   }
 
   /** The process is gone at once, with the machine's memory ('power') or without it ('kill'). */
@@ -209,6 +217,15 @@ export class SimMember {
     else this.disk.kill();
     for (const mourner of [...this.mourners]) mourner();
     this.mourners.clear();
+  }
+
+  /** The operator takes its data away; it may start again as a new member. */
+  empty(plan: () => StartPlan | null): void {
+    this.disk.erase();
+    this.tables = new MemoryStore();
+    this.firstPlan = plan;
+    this.starts = 0;
+    this.isLost = false;
   }
 
   pause(forMs: number): void {
@@ -256,6 +273,7 @@ export class SimMember {
           isAlive: () => this.generation === generation && this.member !== null,
           nowMs: () => this.clock.nowMs(),
           answer: (request, done) => this.answer(request, done),
+          met: () => {},
         };
         world.network.join(station);
         return new SimTransport(world.network, station);
@@ -268,6 +286,7 @@ export class SimMember {
         isAlive: () => this.generation === generation,
         nowMs: () => this.clock.nowMs(),
         answer: () => {},
+        met: () => {},
       }),
       onRemoved: (reason) => {
         this.wasRemoved = true;

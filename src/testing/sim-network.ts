@@ -55,6 +55,8 @@ export interface Station {
   readonly isAlive: () => boolean;
   nowMs(): number;
   answer(request: PeerRequest, done: (answer: PeerAnswer) => void): void;
+  /** Told of who has dialled it; its transport's. */
+  met: (id: NodeId, url: string) => void;
 }
 
 export interface NetworkCounts {
@@ -204,6 +206,7 @@ export class SimNetwork {
     const station = this.station(to)!;
     station.enter(() => {
       if (station.events.isRemoved(from.id)) this.refuse(from.id);
+      else station.met(from.id, from.url);
     });
   }
 
@@ -244,6 +247,10 @@ export class SimTransport implements PeerTransport {
   constructor(network: SimNetwork, station: Station) {
     this.network = network;
     this.station = station;
+    // Who dials says where it is: a member of whom this one has not heard yet can be answered, as the leader that adds what lags.
+    station.met = (id, url) => {
+      if (!this.known.has(id)) this.addPeer(id, [url]);
+    };
     this.dial();
   }
 

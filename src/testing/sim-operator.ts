@@ -1,6 +1,7 @@
 // The operator of a simulated cluster: adds members (as learners or voters), promotes them, removes them, and starts the processes of
 // those that were added, one step after the other, each by a request to some member whose outcome may stay unknown. Looks at the
-// members' list before every step, as a person would, and never goes below a size that survives the loss of one.
+// members' list before every step, as a person would, and never goes below a size that survives the loss of one. A member whose data
+// is damaged is removed, its machine emptied and added again, during the faults and after them.
 
 import type { Random } from '../io/random.ts';
 import type { Member as ClusterMember } from '../membership/cluster.ts';
@@ -17,10 +18,11 @@ export interface OperatorWorld {
 }
 
 export class SimOperator {
-  readonly counts: { added: number; promoted: number; removed: number; refused: number } = {
+  readonly counts: { added: number; promoted: number; removed: number; replaced: number; refused: number } = {
     added: 0,
     promoted: 0,
     removed: 0,
+    replaced: 0,
     refused: 0,
   };
   private readonly world: OperatorWorld;
@@ -36,6 +38,7 @@ export class SimOperator {
   }
 
   start(): void {
+    this.lookAfter();
     if (this.meanMs === Infinity) return;
     this.next(this.meanMs);
   }
@@ -43,6 +46,41 @@ export class SimOperator {
   /** Only what was begun is brought to its end: who is in the list runs. */
   stop(): void {
     this.isOver = true;
+  }
+
+  /** Not everybody is there who is to be. */
+  get isReplacing(): boolean {
+    return this.world.members.some(({ isLost, isUnplaced }) => isLost || isUnplaced);
+  }
+
+  private lookAfter(): void {
+    this.world.after(500, () => {
+      for (const sim of this.world.members) if (sim.isLost || sim.isUnplaced) this.replace(sim);
+      this.lookAfter();
+    });
+  }
+
+  /** The next step on the way of a member with damaged data: removed, emptied, added, started. */
+  private replace(sim: SimMember): void {
+    const by = this.serving();
+    if (by === null || this.isBusy) return;
+    const { cluster } = by.member!.parts;
+    const formerId = sim.memberId;
+    if (!cluster.isRemoved(formerId)) {
+      // Nor is it emptied before: who is a member and has forgotten what it promised may break those promises.
+      if (cluster.member(formerId) !== undefined) this.removeId(by, formerId, sim.name);
+      return;
+    }
+    if (sim.isLost) {
+      this.world.note(`${sim.name} is emptied`);
+      sim.empty(() => this.joinPlan(sim.url, formerId));
+    }
+    const isListed = cluster.members().some(({ peerUrls }) => peerUrls.includes(sim.url));
+    if (!isListed) this.addMachine(by, sim, false);
+    else {
+      sim.start();
+      if (!sim.isUnplaced) this.counts.replaced++;
+    }
   }
 
   private next(meanMs: number): void {
@@ -79,7 +117,10 @@ export class SimOperator {
 
   private add(sim: SimMember, isLearner: boolean): void {
     const machine = this.world.newMachine((url) => this.joinPlan(url));
-    if (machine === null) return;
+    if (machine !== null) this.addMachine(sim, machine, isLearner);
+  }
+
+  private addMachine(sim: SimMember, machine: SimMember, isLearner: boolean): void {
     this.world.note(`the operator adds ${machine.name}${isLearner ? ' as a learner' : ''} by ${sim.name}`);
     this.call(sim, (done) =>
       sim.member!.membership.add(
@@ -98,7 +139,16 @@ export class SimOperator {
   }
 
   private remove(sim: SimMember, list: readonly ClusterMember[]): void {
-    const { id, name } = list[this.world.random.below(list.length)]!;
+    // Of two voters never the leader: its end may come before the other one hears that it is alone now, and then it never does
+    // (etcd's members too).
+    const { lead } = sim.member!.parts.raft;
+    const isPair = list.filter(({ isLearner }) => !isLearner).length <= 2;
+    const those = isPair ? list.filter(({ id }) => id !== lead) : list;
+    const { id, name } = those[this.world.random.below(those.length)]!;
+    this.removeId(sim, id, name);
+  }
+
+  private removeId(sim: SimMember, id: bigint, name: string): void {
     this.world.note(`the operator removes ${name} by ${sim.name}`);
     this.call(sim, (done) =>
       sim.member!.membership.remove(id, (error) => done(error === null ? 'removed' : 'refused')),
@@ -126,13 +176,14 @@ export class SimOperator {
   }
 
   /** What a member that joins is told at the peer listener of one that runs, serving or not; null: not now. */
-  private joinPlan(url: string): StartPlan | null {
+  private joinPlan(url: string, formerId = 0n): StartPlan | null {
     for (const { member, isPaused } of this.world.members) {
       if (member === null || isPaused) continue;
       const { cluster } = member.parts;
       const remotes = cluster.members();
       const own = remotes.find(({ peerUrls }) => peerUrls.includes(url));
-      if (own !== undefined) return { kind: 'join', clusterId: cluster.id, memberId: own.id, remotes };
+      if (own !== undefined && own.id !== formerId)
+        return { kind: 'join', clusterId: cluster.id, memberId: own.id, remotes };
     }
     return null;
   }

@@ -17,6 +17,8 @@ export interface FaultRates {
   readonly stall: number;
   readonly wallJump: number;
   readonly fullDisk: number;
+  /** A member dies, and what it has on its disk is damaged. */
+  readonly damage: number;
   readonly transfer: number;
   /** A step of the operator, who changes the membership. */
   readonly operator: number;
@@ -30,13 +32,15 @@ export interface SimOptions {
   readonly clientCount: number;
   readonly watcherCount: number;
   readonly leaseHolderCount: number;
+  /** A lease is renewed after this share of its TTL; above 1 those that are late find out what an expired one does. */
+  readonly leaseRenewal: number;
   /** Of the phase with faults. */
   readonly durationMs: number;
   readonly preVote: boolean;
   /** Of raft; an election takes ten of them. */
   readonly heartbeatMs: number;
   readonly catchUpEntries: number;
-  /** Beyond these the log in memory is cut: small, so that those who lag get snapshots. */
+  /** --snapshot-count: beyond these the log in memory is cut. Small, so that those who lag get snapshots. */
   readonly logSlack: number;
   readonly link: LinkFaults;
   readonly faults: FaultRates;
@@ -61,6 +65,7 @@ export function drawOptions(seed: number, random: Random): SimOptions {
     clientCount: 2 + random.below(6),
     watcherCount: random.below(5),
     leaseHolderCount: random.below(3),
+    leaseRenewal: oneOf(random, [0.33, 0.33, 1.01]),
     // As many calls in any case.
     durationMs: thinkMs === 5 ? 8000 + random.below(10_000) : 20_000 + random.below(40_000),
     preVote: random.below(4) > 0,
@@ -86,6 +91,7 @@ export function drawOptions(seed: number, random: Random): SimOptions {
       transfer: often(10_000),
       operator: often(2500),
       restart: oneOf(random, [200, 2000, 5000]),
+      damage: often(20_000),
     },
     clockSkew: oneOf(random, [0, 0.001, 0.05]),
     syncMs: oneOf(random, [0.1, 1, 10]),
@@ -124,6 +130,7 @@ export async function memberConfig(slot: number, initialCluster: string, options
       `--heartbeat-interval=${options.heartbeatMs}`,
       `--election-timeout=${10 * options.heartbeatMs}`,
       `--snapshot-catchup-entries=${options.catchUpEntries}`,
+      `--snapshot-count=${options.logSlack}`,
       '--max-wals=2',
       '--strict-reconfig-check=true',
     ],

@@ -7,7 +7,7 @@ import type { Random } from '../io/random.ts';
 import { type WalObserver, type WalWriterFactory, walFatal } from '../io/wal-writer.ts';
 import { walSegmentBytes } from '../limits.ts';
 import { emptyHardState, encodeSegmentHeader, segmentHeaderBytes, segmentName, type WalMetadata } from './format.ts';
-import { listSegments, replayWal, type WalReplay } from './replay.ts';
+import { listSegments, replayWal, type SegmentFile, type WalReplay } from './replay.ts';
 
 export interface WalOptions {
   readonly disk: Disk;
@@ -43,7 +43,7 @@ export function prepareDirectory(options: WalOptions): { lock: DiskLock; replay:
     const replay = replayWal(disk, directory, options.startIndex);
     checkMetadata(options, replay.metadata);
     repair(options, replay);
-    if (options.fsync) syncAll(options, replay);
+    if (options.fsync) syncSegments(options.disk, options.directory, replay.segments);
     return { lock, replay };
   } catch (error) {
     lock.release();
@@ -135,10 +135,9 @@ function repair(options: WalOptions, replay: WalReplay): void {
  * What was read may be in the page cache only, written by a process that was killed before its sync (or that ran without).
  * It is about to be taken as promised, and later syncs are of the last segment alone: so it is made durable first.
  */
-function syncAll(options: WalOptions, replay: WalReplay): void {
-  const { disk, directory } = options;
+export function syncSegments(disk: Disk, directory: string, segments: readonly SegmentFile[]): void {
   try {
-    for (const { path } of replay.segments) {
+    for (const { path } of segments) {
       const fd = disk.open(path, 'write');
       disk.fdatasync(fd);
       disk.close(fd);

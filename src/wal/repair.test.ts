@@ -8,6 +8,7 @@ import { SeededRandom } from '../io/random.ts';
 import { SimDisk } from '../testing/sim-disk.ts';
 import { appendDurably, reopen, walEntries, walEntry, walEvents, walOptions } from '../testing/wal-fixture.ts';
 import { encodeHardState, hardStateBytes, recordHeaderBytes, sealRecord, segmentHeaderBytes } from './format.ts';
+import { walHoldsRecords } from './replay.ts';
 import { SegmentReader } from './segment-reader.ts';
 import { fuzzWal } from './wal.fuzz.ts';
 import { openWal } from './wal.ts';
@@ -273,6 +274,32 @@ test('an unreadable segment is refused by name', () => {
     (error) =>
       error instanceof FatalError && error.exitCode === 10 && error.message.includes(`${path} cannot be read: EIO`),
   );
+});
+
+test('whichever read of a start fails, it is refused', () => {
+  const files = writtenLog(80);
+  const isUnreadable = (error: unknown): boolean =>
+    error instanceof FatalError && error.exitCode === 10 && error.message.includes('cannot be read: EIO');
+  let reads = 0;
+  for (let nth = 1; ; nth++) {
+    const disk = diskOf(files);
+    let left = nth;
+    disk.fault = (call) => (call === 'read' && --left === 0 ? { error: 'EIO' } : null);
+    const start = (): void => {
+      walHoldsRecords(disk, '/wal');
+      reopen(disk);
+    };
+    try {
+      start();
+    } catch (error) {
+      assert.ok(isUnreadable(error), `read ${nth}: ${error}`);
+      reads++;
+      continue;
+    }
+    assert.ok(left > 0, `read ${nth} failed and nobody said so`);
+    break;
+  }
+  assert.ok(reads > 4, `${reads} reads`);
 });
 
 test('a value that holds a copy of WAL records does not pass for one', () => {

@@ -9,7 +9,7 @@
 // segment has no record and the one before it has no end: the last one is dropped, the one before it is the last.
 
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { type Disk, errorCode } from '../io/file.ts';
+import { type Disk, errorCode, readFully } from '../io/file.ts';
 import {
   decodeSections,
   emptyHardState,
@@ -87,17 +87,21 @@ export function listSegments(disk: Disk, directory: string): SegmentFile[] {
 
 /**
  * Whether there is a log with anything in it, of whatever kind: false for the one that a first start has only just made. Looks at its
- * first record alone; what cannot be read is something.
+ * first record alone; what is damaged is something. Throws FatalError when the disk does not read.
  */
 export function walHoldsRecords(disk: Disk, directory: string): boolean {
   const segments = disk.exists(directory) ? listSegments(disk, directory) : [];
   if (segments.length !== 1) return segments.length > 0;
-  const reader = SegmentReader.open(disk, segments[0]!.path);
-  if (typeof reader === 'string') return true;
+  const { path } = segments[0]!;
+  let reader: SegmentReader | string | null = null;
   try {
+    reader = SegmentReader.open(disk, path);
+    if (typeof reader === 'string') return true;
     return reader.header.sequence > 1 || reader.next() || reader.tail().kind === TailKind.damaged;
+  } catch (error) {
+    throw unreadable(error, path);
   } finally {
-    reader.close();
+    if (reader instanceof SegmentReader) reader.close();
   }
 }
 
@@ -130,17 +134,28 @@ function unreadable(error: unknown, path: string): unknown {
 /** Throws when the directory holds another program's WAL (etcd's names look the same). */
 function refuseForeign(disk: Disk, segments: readonly SegmentFile[]): void {
   for (const segment of segments) {
-    const fd = disk.open(segment.path, 'read');
-    const magic = Buffer.alloc(segmentMagic.length);
-    disk.read(fd, magic, 0, magic.length, 0);
-    disk.close(fd);
-    if (magic.equals(segmentMagic)) return;
+    if (readMagic(disk, segment).equals(segmentMagic)) return;
   }
   throw new FatalError(
     ExitCode.dataDir,
     `wal: ${segments[0]!.path} and the other segments beside it are not keelson's (etcd's?): choose another --data-dir or ` +
       '--wal-dir, and bring etcd data over by a snapshot or as a member of its cluster',
   );
+}
+
+function readMagic(disk: Disk, { path }: SegmentFile): Buffer {
+  const magic = Buffer.alloc(segmentMagic.length);
+  try {
+    const fd = disk.open(path, 'read');
+    try {
+      readFully(disk, fd, magic, 0, magic.length, 0);
+    } finally {
+      disk.close(fd);
+    }
+  } catch (error) {
+    throw unreadable(error, path);
+  }
+  return magic;
 }
 
 /** Builds the log out of the sections in order. */
@@ -243,6 +258,8 @@ function isUnused(disk: Disk, file: SegmentFile): boolean {
   const reader = openSegment(disk, file);
   try {
     return reader.isUnused();
+  } catch (error) {
+    throw unreadable(error, file.path);
   } finally {
     reader.close();
   }

@@ -76,6 +76,17 @@ export class HistoryLoad {
     return longest;
   }
 
+  /** The longest time since then in which no write of anybody was acknowledged. */
+  longestGapMs(since: number): number {
+    let [last, longest] = [since, 0];
+    for (const { call, answer, endedAt } of this.history) {
+      if (answer === null || call.kind === 'range' || endedAt < since) continue;
+      longest = Math.max(longest, endedAt - last);
+      last = endedAt;
+    }
+    return longest;
+  }
+
   /** Ends the calls and checks everything. All members must be up. */
   async verdict(): Promise<void> {
     this.#running = false;
