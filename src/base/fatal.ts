@@ -30,6 +30,20 @@ export class FatalError extends Error {
   }
 }
 
+/** For what a committed entry says: no member of this version can apply it, now or at the next start. */
+export function assertApplicable(
+  condition: unknown,
+  entry: { index: number; term: number },
+  what: string,
+): asserts condition {
+  if (condition) return;
+  throw new FatalError(
+    ExitCode.walCorrupt,
+    `entry ${entry.index} of term ${entry.term} in the log ${what}: it was damaged before it was proposed, or is of another version. ` +
+      'No start gets beyond it: restore the cluster from a snapshot of before',
+  );
+}
+
 /** For what is read from the database: what nobody can have written there is damage of the file, not a bug. */
 export function assertSound(condition: unknown, what: string): asserts condition {
   if (condition) return;

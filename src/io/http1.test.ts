@@ -118,7 +118,7 @@ describe('http1 with a bound on silence', () => {
     http = new Http1Server({
       bodyBytesMax: 100,
       silenceMs: 200,
-      onError: assert.fail,
+      onError: (error) => assert.fail(String(error)),
       handler: async ({ target }) => {
         if (target === '/slow') await new Promise((resolve) => setTimeout(resolve, 700));
         return { status: 200, headers: {}, body: target };

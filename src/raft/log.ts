@@ -162,7 +162,8 @@ export class RaftLog {
       // The leader counts on entries that this member once confirmed: its log lost them.
       throw new FatalError(
         ExitCode.walCorrupt,
-        `the leader's commit index ${index} is beyond the last index ${this.lastIndex}: the raft log was truncated or lost`,
+        `the leader's commit index ${index} is beyond the last index ${this.lastIndex}: the raft log was truncated or lost. ` +
+          'If this member’s data was removed: remove the member from its cluster, then add it again',
       );
     }
     this.committed = index;

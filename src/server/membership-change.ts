@@ -3,6 +3,7 @@
 // state-machine.ts, by what this returns.
 
 import { assert } from '../base/assert.ts';
+import { assertApplicable } from '../base/fatal.ts';
 import type { Member, Refusal } from '../membership/cluster.ts';
 import { decode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
@@ -34,11 +35,12 @@ export interface AppliedChange {
 export function applyMembershipChange(parts: MemberParts, log: MembershipLog, entry: Entry): AppliedChange {
   assert(entry.type === EntryType.confChange, 'etcd proposes no ConfChangeV2');
   const change = decode(ConfChange, entry.data);
-  assert(change !== undefined, 'a committed membership change does not parse');
+  assertApplicable(change !== undefined, entry, 'is no change of the membership');
   const id = change.id ?? 0n;
   const nodeId = change.nodeId ?? NONE;
   const context = change.context ?? NO_BYTES;
   const type = (change.type ?? 0) as ConfChangeType;
+  assertApplicable(isSoundChange(type, nodeId, context), entry, 'changes the membership by no member');
   const refusal = take(parts, log, type, nodeId, context);
   if (refusal !== null) log.refusedAtApply(refusal.reason);
   const forRaft = confChangeAsV2({ type, nodeId: refusal === null ? nodeId : NONE, context });
@@ -66,7 +68,7 @@ function take(
 ): Refusal | null {
   if (type === ConfChangeType.removeNode) return remove(parts, log, nodeId);
   const member = decodeMember(context);
-  assert(member !== null && member.id === nodeId, 'a membership change has no member');
+  assert(member !== null && member.id === nodeId, 'a sound change has a member');
   if (type === ConfChangeType.updateNode) return update(parts, log, member);
   if (isPromotion(context)) return promote(parts, log, nodeId);
   return add(parts, log, member);

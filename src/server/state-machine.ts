@@ -2,7 +2,7 @@
 // in the same turn. What a request does to keys and leases is apply/applier.ts; how much a turn applies, apply-queue.ts.
 
 import { assert } from '../base/assert.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertApplicable, ExitCode, FatalError } from '../base/fatal.ts';
 import { invalidDowngrade, parseVersion } from '../membership/semantic-version.ts';
 import { InternalRequest, RequestField } from '../proto/internal-request.ts';
 import { etcdErrors, messageTooLarge } from '../proto/rpctypes.ts';
@@ -138,7 +138,7 @@ export class StateMachine {
     const { applier, counters, nowMs } = this.parts;
     const { request } = this;
     const { idPrefix, pending } = this.proposals;
-    assert(request.parse(data, 0, data.length), 'a committed entry does not parse');
+    assertApplicable(request.parse(data, 0, data.length), entry, 'is no request');
     if (request.isOfV2) {
       this.applyRequest(entry, entryWithoutV2(data));
       return;
