@@ -92,10 +92,18 @@ async function ours(flags: readonly string[]): Promise<StartPlan> {
   });
 }
 
+/** In which order etcd prints the members, and whose URLs it compared last, follows from the order of a Go map. */
+function withoutOrder(message: string): string {
+  return message.replace(/ Members:\[.*\](?= RemovedMemberIDs)/, '').replace(/, last resolver error \(.*\)$/, '');
+}
+
 async function sameRefusal(...flags: string[]): Promise<void> {
   const expected = theirs(flags);
   assert.notEqual(expected, 'undefined');
-  await assert.rejects(ours(flags), { message: expected }, flags.join(' '));
+  await assert.rejects(ours(flags), (error: Error) => {
+    assert.equal(withoutOrder(error.message), withoutOrder(expected), flags.join(' '));
+    return true;
+  });
 }
 
 const own = 'http://127.0.0.1:7';
