@@ -1,4 +1,5 @@
-// What the tests of clusters with members of both kinds ask of all members at once, and how long their steps take.
+// What the tests of clusters with members of both kinds ask of all members at once, how long their steps take, and the course of those
+// under a ClusterLoad. The course under a HistoryLoad is in faulted-cluster.ts.
 
 import assert from 'node:assert/strict';
 import { request as send } from 'node:http';
@@ -7,7 +8,7 @@ import { EtcdClient } from '../src/client/client.ts';
 import type { Method } from '../src/client/rpc.ts';
 import { HashResponse } from '../src/proto/etcdserverpb.ts';
 import { type Cluster, type ClusterMember, ctl } from './cluster.ts';
-import type { ClusterLoad } from './cluster-load.ts';
+import { ClusterLoad } from './cluster-load.ts';
 import { until } from './program.ts';
 import { differences, haveSameConfState, statesAtOneIndex } from './stored-state.ts';
 
@@ -26,6 +27,25 @@ export function stepsOf(t: TestContext): Step {
       t.diagnostic(`${((performance.now() - began) / 1000).toFixed(1)} s  ${name}: ${outcome}`);
     }
   };
+}
+
+/** Work on a new cluster whose clients go on meanwhile; then all that they were told must hold. Ends the cluster, whatever comes. */
+export async function underLoad(
+  t: TestContext,
+  cluster: Cluster,
+  work: (load: ClusterLoad, step: Step) => Promise<void>,
+): Promise<void> {
+  const step = stepsOf(t);
+  const load = new ClusterLoad(cluster.endpoints, 1);
+  try {
+    await work(load, step);
+    const problems = await step('the clients were told the truth', () => load.problems(cluster.endpoints));
+    t.diagnostic(load.figures());
+    assert.deepEqual(problems, []);
+  } finally {
+    await load.end();
+    await cluster.end();
+  }
 }
 
 export async function moveLeader(cluster: Cluster, to: ClusterMember): Promise<void> {

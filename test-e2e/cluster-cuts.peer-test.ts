@@ -19,58 +19,30 @@ const skip = Network.refusal();
 const cutMs = 3000;
 const healedMs = 1000;
 
+/** How `who` is cut off; `others` are all members but it. */
+type Way = (network: Network, who: Host, leader: Host, others: readonly Host[]) => void;
+
+const cutOff: Way = (network, who, _, others) => others.forEach((other) => void network.cutBothWays(who, other));
+const isNotHeard: Way = (network, who, _, others) => others.forEach((other) => void network.cut(who, other));
+const hearsNobody: Way = (network, who, _, others) => others.forEach((other) => void network.cut(other, who));
+const cutOffFromLeader: Way = (network, who, leader) => network.cutBothWays(who, leader);
+
 interface Cut {
   readonly what: string;
-  /** Who is cut off. */
   readonly who: 'leader' | 'follower';
-  /** Who it does not hear, and who does not hear it: the other member that is no leader is left out where one alone is meant. */
-  readonly apply: (network: Network, who: Host, leader: Host, others: readonly Host[]) => void;
+  readonly apply: Way;
 }
 
 const leaderCuts: readonly Cut[] = [
-  {
-    what: 'leader cut off both ways',
-    who: 'leader',
-    apply: (network, who, _, others) => {
-      for (const other of others) network.cutBothWays(who, other);
-    },
-  },
-  {
-    what: 'leader hears all, and is not heard',
-    who: 'leader',
-    apply: (network, who, _, others) => {
-      for (const other of others) network.cut(who, other);
-    },
-  },
-  {
-    what: 'leader is heard, and hears nobody',
-    who: 'leader',
-    apply: (network, who, _, others) => {
-      for (const other of others) network.cut(other, who);
-    },
-  },
+  { what: 'leader cut off both ways', who: 'leader', apply: cutOff },
+  { what: 'leader hears all, and is not heard', who: 'leader', apply: isNotHeard },
+  { what: 'leader is heard, and hears nobody', who: 'leader', apply: hearsNobody },
 ];
 
 const followerCuts: readonly Cut[] = [
-  {
-    what: 'follower cut off both ways',
-    who: 'follower',
-    apply: (network, who, _, others) => {
-      for (const other of others) network.cutBothWays(who, other);
-    },
-  },
-  {
-    what: 'follower is heard, and hears nobody',
-    who: 'follower',
-    apply: (network, who, _, others) => {
-      for (const other of others) network.cut(other, who);
-    },
-  },
-  {
-    what: 'follower and leader cut off from each other',
-    who: 'follower',
-    apply: (network, who, leader) => network.cutBothWays(who, leader),
-  },
+  { what: 'follower cut off both ways', who: 'follower', apply: cutOff },
+  { what: 'follower is heard, and hears nobody', who: 'follower', apply: hearsNobody },
+  { what: 'follower and leader cut off from each other', who: 'follower', apply: cutOffFromLeader },
 ];
 
 for (const [title, cuts] of [

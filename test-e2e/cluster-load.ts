@@ -6,8 +6,11 @@
 // a read's not below, every revision acknowledged before it began; a counter's values go up by one; a revoked or expired
 // lease's key is gone, a kept one's is there; both watchers saw the same events, once and in order, and they lead to the state that every
 // member holds.
+//
+// For clusters of both kinds, whose members, endpoints and versions change. No judge of the order of concurrent calls: that is
+// support/history-load.ts, which searches for one, and takes no leases, compactions or new members.
 
-import { EtcdClient } from '../src/client/client.ts';
+import type { EtcdClient } from '../src/client/client.ts';
 import { keepAliveOnce } from '../src/client/lease-keeper.ts';
 import { rpc } from '../src/client/rpc.ts';
 import { EtcdClientError } from '../src/client/status.ts';
@@ -15,6 +18,7 @@ import { CompareTarget } from '../src/proto/kv-schema.ts';
 import type { Message } from '../src/proto/message.ts';
 import type { KeyValue } from '../src/proto/mvccpb.ts';
 import { etcdErrors } from '../src/proto/rpctypes.ts';
+import { clientOf } from './cluster.ts';
 import { HistoryWatcher } from './history-watcher.ts';
 import { sleep, until } from './program.ts';
 
@@ -364,11 +368,6 @@ function describe(state: State): string {
 
 function plain(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? String(value) : value;
-}
-
-function clientOf(endpoints: readonly string[]): EtcdClient {
-  // etcd takes pings every five seconds, no oftener.
-  return new EtcdClient({ endpoints, keepAliveMs: 6000, keepAliveTimeoutMs: 2000 });
 }
 
 /** More entries than a keelson's log keeps: it cuts it in memory once in 10,000. */

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { EtcdClient } from '../src/client/client.ts';
 import { freePorts } from '../src/testing/free-port.ts';
 import { type ExitStatus, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
 
@@ -345,6 +346,12 @@ export class Cluster {
       }),
     );
   }
+}
+
+/** A client of members that come and go: it gives a connection up whose pings are not answered. */
+export function clientOf(endpoints: readonly string[]): EtcdClient {
+  // etcd takes pings every five seconds, no oftener.
+  return new EtcdClient({ endpoints, keepAliveMs: 6000, keepAliveTimeoutMs: 2000 });
 }
 
 /** etcdctl with the arguments; its standard output. */

@@ -3,13 +3,11 @@
 // killed by kill -9 and started again, or frozen for longer than an election takes. Then HashKV, the stored state and all that the clients
 // were told are compared. KEELSON_KILLS sets the number of rounds.
 
-import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
-import { agreeAcrossCompaction, sameStates, stepsOf } from './cluster-checks.ts';
-import { ClusterLoad } from './cluster-load.ts';
+import { agreeAcrossCompaction, sameStates, underLoad } from './cluster-checks.ts';
 import { scratchFolder, sleep } from './program.ts';
 
 const scratch = scratchFolder('mixed-faults');
@@ -33,11 +31,9 @@ async function fault(cluster: Cluster, member: ClusterMember, isKill: boolean): 
 }
 
 async function survive(t: TestContext, kinds: readonly Kind[], rounds: number): Promise<void> {
-  const step = stepsOf(t);
   const folder = mkdtempSync(join(scratch.folder, 'cluster-'));
   const cluster = await Cluster.start(folder, kinds);
-  const load = new ClusterLoad(cluster.endpoints, 1);
-  try {
+  await underLoad(t, cluster, async (load, step) => {
     await load.writes(200);
     for (let round = 0; round < rounds; round++) {
       const leader = await cluster.leader();
@@ -53,13 +49,7 @@ async function survive(t: TestContext, kinds: readonly Kind[], rounds: number): 
     await load.pause();
     await step('stored states are equal', () => sameStates(cluster, folder));
     load.resume();
-    const problems = await step('the clients were told the truth', () => load.problems(cluster.endpoints));
-    t.diagnostic(load.figures());
-    assert.deepEqual(problems, []);
-  } finally {
-    await load.end();
-    await cluster.end();
-  }
+  });
 }
 
 test('two keelsons and an etcd, killed and frozen', { timeout: 180_000 }, (t) =>

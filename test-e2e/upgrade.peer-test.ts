@@ -10,8 +10,16 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Cluster, type ClusterMember } from './cluster.ts';
-import { agreeAcrossCompaction, agreeOnAll, moveLeader, type Step, sameStates, stepsOf } from './cluster-checks.ts';
-import { ClusterLoad, fillLog } from './cluster-load.ts';
+import {
+  agreeAcrossCompaction,
+  agreeOnAll,
+  moveLeader,
+  type Step,
+  sameStates,
+  stepsOf,
+  underLoad,
+} from './cluster-checks.ts';
+import { type ClusterLoad, fillLog } from './cluster-load.ts';
 import { equalSnapshots, onRestored, saveSnapshot, settled, snapshotStatus, versionsOf } from './cluster-versions.ts';
 import { scratchFolder, until } from './program.ts';
 import { sumOf } from './store.ts';
@@ -101,10 +109,8 @@ async function wayBack(cluster: Cluster, load: ClusterLoad, step: Step): Promise
 }
 
 test('three etcd 3.6 become three keelson of 3.7', { timeout: 300_000 }, async (t) => {
-  const step = stepsOf(t);
   const cluster = await Cluster.start(scratch.folder, ['etcd-3.6', 'etcd-3.6', 'etcd-3.6'], shortLog);
-  const load = new ClusterLoad(cluster.endpoints, 1);
-  try {
+  await underLoad(t, cluster, async (load, step) => {
     await load.writes(1000);
     await settled(cluster, '3.6.0');
     const old = [...cluster.members];
@@ -123,13 +129,7 @@ test('three etcd 3.6 become three keelson of 3.7', { timeout: 300_000 }, async (
     await step('all agree', () => allAgree(cluster, load, scratch.folder));
     const file = await saveSnapshot(await cluster.leader(), scratch.folder);
     assert.equal((await snapshotStatus(file)).version, '3.7.0');
-    const problems = await step('the clients were told the truth', () => load.problems(cluster.endpoints));
-    t.diagnostic(load.figures());
-    assert.deepEqual(problems, []);
-  } finally {
-    await load.end();
-    await cluster.end();
-  }
+  });
 });
 
 test('a cluster that begins with both versions', { timeout: 90_000 }, async (t) => {
@@ -160,12 +160,10 @@ test('a cluster that begins with both versions', { timeout: 90_000 }, async (t) 
 });
 
 test('three keelson are started anew, one at a time', { timeout: 120_000 }, async (t) => {
-  const step = stepsOf(t);
   const folder = join(scratch.folder, 'rolling');
   mkdirSync(folder);
   const cluster = await Cluster.start(folder, ['keelson', 'keelson', 'keelson']);
-  const load = new ClusterLoad(cluster.endpoints, 1);
-  try {
+  await underLoad(t, cluster, async (load, step) => {
     await load.writes(200);
     // The leader last, as one does it; then it first.
     for (const isLast of [true, false]) {
@@ -183,13 +181,7 @@ test('three keelson are started anew, one at a time', { timeout: 120_000 }, asyn
     }
     await settled(cluster, '3.7.0');
     await step('all agree', () => allAgree(cluster, load, folder));
-    const problems = await step('the clients were told the truth', () => load.problems(cluster.endpoints));
-    t.diagnostic(load.figures());
-    assert.deepEqual(problems, []);
-  } finally {
-    await load.end();
-    await cluster.end();
-  }
+  });
 });
 
 test('a keelson does not join a cluster that is two minor versions behind', { timeout: 60_000 }, async () => {

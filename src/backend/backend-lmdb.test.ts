@@ -4,10 +4,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { crc32c } from '../base/crc32c.ts';
 import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { systemClock } from '../io/clock.ts';
@@ -15,30 +14,10 @@ import { type BoltResult, CursorStep, openBolt, verifySnapshotHash } from '../sn
 import { BUCKET_NAMES, decodeCounter, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
 import { crashOptions, SeededOperations } from '../testing/backend-crash.ts';
 import { applyTo, checkAgainst, Model } from '../testing/backend-model.ts';
-import { Backend } from './backend.ts';
-import type { BackendOptions, CompactionHash } from './backend-options.ts';
+import type { Backend } from './backend.ts';
+import { closed, flushed, folder, openBackend } from './backend-fixture.ts';
+import type { CompactionHash } from './backend-options.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'keelson-backend-'));
-after(async () => {
-  // What a failed test left open would keep the process.
-  for (const backend of opened) await closed(backend);
-  rmSync(folder, { recursive: true, force: true });
-});
-const opened = new Set<Backend>();
-
-function openBackend(options: BackendOptions): Backend {
-  const backend = Backend.open(options);
-  opened.add(backend);
-  return backend;
-}
-
-function flushed(backend: Backend): Promise<void> {
-  return new Promise((resolve, reject) => backend.flush((error) => (error === null ? resolve() : reject(error))));
-}
-function closed(backend: Backend): Promise<void> {
-  opened.delete(backend);
-  return new Promise((resolve) => backend.close(resolve));
-}
 function defragmented(backend: Backend): Promise<void> {
   return new Promise((resolve, reject) => backend.defrag((error) => (error === null ? resolve() : reject(error))));
 }

@@ -4,10 +4,10 @@
 // happen during a copy is counted where the test itself moves the flusher and its clock; with threads it depends on the machine.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { SimClock, systemClock } from '../io/clock.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
@@ -16,39 +16,17 @@ import { type BackendLimits, backendLimits, lmdbPageBytes } from '../limits.ts';
 import { crashOptions } from '../testing/backend-crash.ts';
 import { applyTo, checkAgainst, Model, type Operation } from '../testing/backend-model.ts';
 import { Backend } from './backend.ts';
+import { closed, flushed, folder, openBackend } from './backend-fixture.ts';
 import type { BackendOptions } from './backend-options.ts';
 import { DefragJob } from './defrag.ts';
 import { TABLE_NAMES } from './engine-state.ts';
 import { FlusherInline } from './flusher-port.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'keelson-defrag-'));
-const opened = new Set<Backend>();
-after(async () => {
-  // What a failed test left open would keep the process.
-  for (const backend of opened) await closed(backend);
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function openBackend(options: BackendOptions): Backend {
-  const backend = Backend.open(options);
-  opened.add(backend);
-  return backend;
-}
-function closed(backend: Backend): Promise<void> {
-  opened.delete(backend);
-  return new Promise((resolve) => backend.close(resolve));
-}
-function flushed(backend: Backend): Promise<void> {
-  return new Promise((resolve, reject) => backend.flush((error) => (error === null ? resolve() : reject(error))));
-}
 function compacted(backend: Backend, revision: number): Promise<void> {
   return new Promise((resolve) => {
     backend.compact(revision, () => resolve());
     backend.endApply(backend.consistentIndex + 1, 1);
   });
-}
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 test('pages that compactions have emptied by two thirds are full afterwards', async () => {

@@ -5,10 +5,10 @@
 // threads, and over memory tables.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { SimClock, systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
@@ -19,32 +19,13 @@ import { applyTo, checkAgainst, type Model, type Operation } from '../testing/ba
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { openSimBackend, smallLimits } from '../testing/sim-database.ts';
 import { SimDisk } from '../testing/sim-disk.ts';
-import { Backend } from './backend.ts';
-import { type BackendOptions, type SnapshotFile, silentObserver } from './backend-options.ts';
+import type { Backend } from './backend.ts';
+import { closed, folder, openBackend } from './backend-fixture.ts';
+import { type SnapshotFile, silentObserver } from './backend-options.ts';
 import { installPath } from './install.ts';
 import { DiskBytes, readSnapshotFacts } from './snapshot-conversion.ts';
 import { type SnapshotState, snapshotTrailer } from './snapshot-source.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'keelson-install-'));
-const opened = new Set<Backend>();
-after(async () => {
-  // What a failed test left open would keep the process.
-  for (const backend of opened) await closed(backend);
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function open(options: BackendOptions): Backend {
-  const backend = Backend.open(options);
-  opened.add(backend);
-  return backend;
-}
-function closed(backend: Backend): Promise<void> {
-  opened.delete(backend);
-  return new Promise((resolve) => backend.close(resolve));
-}
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 function installed(backend: Backend, snapshot: SnapshotFile): Promise<void> {
   return new Promise((resolve) => backend.install(snapshot, resolve));
 }
@@ -98,7 +79,7 @@ class Leader {
   readonly log: Operation[] = [setConfState];
 
   constructor(name: string, seed: number) {
-    this.backend = open(crashOptions(join(folder, name)));
+    this.backend = openBackend(crashOptions(join(folder, name)));
     this.operations = new SeededOperations(seed);
     this.model.apply(setConfState);
     applyTo(this.backend, setConfState);
@@ -137,7 +118,7 @@ for (const [seed, before, more] of [
     const leader = new Leader(`leader${seed}`, seed);
     await leader.run(before + more);
     const path = join(folder, `follower${seed}`);
-    let follower = open(crashOptions(path));
+    let follower = openBackend(crashOptions(path));
     await follow(follower, leader.log, before);
     const durable: number[] = [];
     follower.onDurable = (index) => durable.push(index);
@@ -158,7 +139,7 @@ for (const [seed, before, more] of [
     const hash = await hashOf(leader.backend, leader.model);
     assert.equal(await hashOf(follower, leader.model), hash);
     await closed(follower);
-    follower = open(crashOptions(path));
+    follower = openBackend(crashOptions(path));
     checkAgainst(follower, leader.model, true);
     assert.equal(await hashOf(follower, leader.model), hash);
     assert.equal((await snapshotOf(follower)).state.confState.toString(), confState);
@@ -173,7 +154,7 @@ test('what is under way when the database is replaced ends, or goes on with its 
   const snapshot = await snapshotOf(leader.backend);
   const measured = { hashes: 0, defrags: 0 };
   const observer = { ...silentObserver, hashKv: () => measured.hashes++, defrag: () => measured.defrags++ };
-  const follower = open({ ...crashOptions(join(folder, 'follower-busy')), observer });
+  const follower = openBackend({ ...crashOptions(join(folder, 'follower-busy')), observer });
   await follow(follower, leader.log, 900);
   const before = follower.currentRevision;
   const beforeIndex = follower.consistentIndex;
@@ -246,12 +227,12 @@ test('closing while the database is replaced leaves the old one or the new one',
   let oldCount = 0;
   for (let turns = 0; turns < 30; turns += 4) {
     const path = join(folder, `follower-close${turns}`);
-    let follower = open(crashOptions(path));
+    let follower = openBackend(crashOptions(path));
     await follow(follower, leader.log, 200);
     follower.install(snapshot, () => {});
     await new Promise<void>((resolve) => setTimeout(resolve, turns * 8));
     await closed(follower);
-    follower = open(crashOptions(path));
+    follower = openBackend(crashOptions(path));
     const { consistentIndex } = follower;
     assert.ok(consistentIndex === 200 || consistentIndex === snapshot.index, `index ${consistentIndex}`);
     if (consistentIndex === 200) oldCount++;
@@ -280,21 +261,15 @@ test('a file that is damaged, or of an earlier entry, ends the member and leaves
     [{ ...snapshot, path: join(folder, 'nowhere.snap.db') }, /no such file/],
   ] as const) {
     const path = join(folder, `follower-damaged${files++}`);
-    let failure: FatalError | null = null;
-    const failed = new Promise<void>((resolve) => {
-      const onFatal = (error: FatalError): void => {
-        failure = error;
-        resolve();
-      };
-      const follower = open({ path, clock: systemClock, onFatal });
-      follower.install(file, () => assert.fail('it is not installed'));
-    });
-    await failed;
-    assert.match(failure!.message, text);
-    assert.ok([ExitCode.backendCorrupt, ExitCode.backendWrite].includes(failure!.exitCode as 15));
-    await closed([...opened].at(-1)!);
+    const { promise: failed, resolve: onFatal } = Promise.withResolvers<FatalError>();
+    let follower = openBackend({ path, clock: systemClock, onFatal });
+    follower.install(file, () => assert.fail('it is not installed'));
+    const failure = await failed;
+    assert.match(failure.message, text);
+    assert.ok([ExitCode.backendCorrupt, ExitCode.backendWrite].includes(failure.exitCode as 15));
+    await closed(follower);
     assert.ok(!existsSync(installPath(path)), 'a disk that was full has room again');
-    const follower = open({ path, clock: systemClock, onFatal: (error) => assert.fail(error) });
+    follower = openBackend({ path, clock: systemClock, onFatal: (error) => assert.fail(error) });
     assert.equal(follower.consistentIndex, 0);
     await closed(follower);
   }

@@ -3,46 +3,25 @@
 // Method: LMDB with its threads under a load of commits that grow the file; each snapshot is a bbolt file with etcd's hash.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { systemClock } from '../io/clock.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import { backendLimits, lmdbReadersMax, lmdbReadersOfServer, snapshotStreamsMax } from '../limits.ts';
 import { type BoltResult, CursorStep, openBolt, verifySnapshotHash } from '../snapshot/bolt-reader.ts';
 import { decodeCounter, MetaKey } from '../snapshot/schema.ts';
 import { applyTo } from '../testing/backend-model.ts';
-import { Backend } from './backend.ts';
+import type { Backend } from './backend.ts';
+import { closed, folder, openBackend } from './backend-fixture.ts';
 import type { SnapshotReader } from './snapshot-source.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'keelson-snapshots-'));
-const opened = new Set<Backend>();
-after(async () => {
-  // What a failed test left open would keep the process.
-  for (const backend of opened) await closed(backend);
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function openBackend(name: string): Backend {
+/** With commits that come often. */
+function open(name: string): Backend {
   const limits = { ...backendLimits, commitRows: 20, mergeEntries: 500 };
   const path = join(folder, name);
-  const backend = Backend.open({
-    path,
-    clock: systemClock,
-    limits,
-    noSync: true,
-    onFatal: (error) => assert.fail(error),
-  });
-  opened.add(backend);
-  return backend;
-}
-function closed(backend: Backend): Promise<void> {
-  opened.delete(backend);
-  return new Promise((resolve) => backend.close(resolve));
-}
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return openBackend({ path, clock: systemClock, limits, noSync: true, onFatal: (error) => assert.fail(error) });
 }
 function must<T>(result: BoltResult<T>): T {
   assert.ok(result.ok, result.ok ? '' : result.error.reason);
@@ -81,7 +60,7 @@ function snapshot(backend: Backend): Promise<Buffer> {
 
 // KEELSON_SNAPSHOTS=500 for the long form.
 test('many snapshots opened while the flusher commits', async () => {
-  const backend = openBackend('many');
+  const backend = open('many');
   put(backend);
   const wanted = Number(process.env['KEELSON_SNAPSHOTS'] ?? 60);
   let started = 0;
@@ -125,7 +104,7 @@ function shorten(path: string): { readonly fileBytes: number; readonly countedBy
 }
 
 test('a sound file may be shorter than it counts: a snapshot of a running server leaves it so, a start makes it whole', async () => {
-  let backend = openBackend('short');
+  let backend = open('short');
   for (let i = 0; i < 100; i++) put(backend);
   await new Promise<void>((resolve) => backend.flush(() => resolve()));
   const { path } = backend;
@@ -137,7 +116,7 @@ test('a sound file may be shorter than it counts: a snapshot of a running server
   await closed(backend);
   shorten(path);
   assert.ok(statSync(path).size < countedBytes);
-  backend = openBackend('short');
+  backend = open('short');
   assert.ok(statSync(path).size >= countedBytes, 'no read goes beyond its end');
   assert.equal(backend.index.liveKeyCount(), 100);
   await closed(backend);
@@ -154,7 +133,7 @@ function readersOf(path: string): number {
 }
 
 test('LMDB has a reader for everybody at once, and again when they are gone', async () => {
-  const backend = openBackend('readers');
+  const backend = open('readers');
   // More than the chunks that are on their way at once: a thread keeps its view until its last chunk is wanted.
   for (let i = 0; i < 60; i++) {
     applyTo(backend, { kind: 'txn', changes: [{ key: `large${i}`, value: 'v'.repeat(1_000_000) }] });

@@ -66,6 +66,15 @@ async function grant(name: string, id: bigint, ttl: bigint): Promise<void> {
   assert.equal(typeof revision, 'number');
 }
 
+/** Begins a cluster in which every member has the lease 7, of thirty seconds; the leader's name. */
+async function beginWithLease(): Promise<string> {
+  await cluster.begin(names);
+  const leader = await cluster.leader();
+  await grant(leader, 7n, 30n);
+  await cluster.settled();
+  return leader;
+}
+
 async function putWithLease(name: string, key: string, lease: bigint): Promise<void> {
   const message = { key: Buffer.from(key), value: Buffer.from('v'), lease };
   assert.equal(typeof (await cluster.fixture(name).propose(RequestField.put, PutMessage, message)), 'number');
@@ -184,10 +193,7 @@ test('a leader that holds a renewal and says nothing does not hold it beyond its
 });
 
 test('a former leader that stood still while the lease ended on its clock revokes nothing and renews nothing', async () => {
-  await cluster.begin(names);
-  const former = await cluster.leader();
-  await grant(former, 7n, 30n);
-  await cluster.settled();
+  const former = await beginWithLease();
   const fixture = cluster.fixture(former);
   cluster.cut.add(former);
   fixture.advance(60_000);
@@ -241,10 +247,7 @@ const waysToLose: Readonly<Record<string, (member: Member) => void>> = {
 
 for (const [way, lose] of Object.entries(waysToLose)) {
   test(`what has ended but was not proposed when leadership ${way} is left to the next leader`, async () => {
-    await cluster.begin(names);
-    const former = await cluster.leader();
-    await grant(former, 7n, 30n);
-    await cluster.settled();
+    const former = await beginWithLease();
     const { member } = cluster.fixture(former);
     await untilDue(cluster.fixture(former));
     lose(member);
@@ -261,10 +264,7 @@ for (const [way, lose] of Object.entries(waysToLose)) {
 }
 
 test('a transfer of leadership that fails only puts off the revocation of what has ended', async () => {
-  await cluster.begin(names);
-  const leader = await cluster.leader();
-  await grant(leader, 7n, 30n);
-  await cluster.settled();
+  const leader = await beginWithLease();
   const { member } = cluster.fixture(leader);
   await untilDue(cluster.fixture(leader));
   const [silent] = (await others(leader)) as [string];
@@ -278,10 +278,7 @@ test('a transfer of leadership that fails only puts off the revocation of what h
 });
 
 test('a renewal that waits for a revocation which is lost with its leader is answered by the next', async () => {
-  await cluster.begin(names);
-  const former = await cluster.leader();
-  await grant(former, 7n, 30n);
-  await cluster.settled();
+  const former = await beginWithLease();
   const fixture = cluster.fixture(former);
   cluster.cut.add(former);
   fixture.advance(30_000);

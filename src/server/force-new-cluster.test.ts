@@ -2,7 +2,7 @@
 // memory, of which one is started again alone; and logs as no cluster that runs has them, given to the function itself.
 
 import assert from 'node:assert/strict';
-import { afterEach, it } from 'node:test';
+import { afterEach, beforeEach, it } from 'node:test';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import { decode, encode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
@@ -14,19 +14,26 @@ import type { WalReplay } from '../wal/replay.ts';
 import type { Wal } from '../wal/wal.ts';
 import { type AppliedState, forceNewCluster } from './force-new-cluster.ts';
 
-let cluster: MemberCluster | null = null;
-afterEach(async () => {
-  await cluster?.end();
-  cluster = null;
+const names = ['a', 'b', 'c'];
+let cluster: MemberCluster;
+
+beforeEach(() => {
+  cluster = new MemberCluster();
 });
 
-it('one of three goes on alone, with everything that was committed', async () => {
-  cluster = new MemberCluster();
-  await cluster.begin(['a', 'b', 'c']);
+afterEach(() => cluster.end());
+
+/** Begins a cluster of three in which revision 2 is everywhere. */
+async function beginThree(): Promise<void> {
+  await cluster.begin(names);
   await cluster.leader();
   assert.equal(await cluster.fixture('a').put('k', 'v'), 2);
   await cluster.settled();
-  for (const name of ['a', 'b', 'c']) await cluster.stop(name);
+}
+
+it('one of three goes on alone, with everything that was committed', async () => {
+  await beginThree();
+  for (const name of names) await cluster.stop(name);
   const { term } = cluster.member('a');
   const others = [cluster.id('b'), cluster.id('c')];
 
@@ -50,19 +57,15 @@ it('one of three goes on alone, with everything that was committed', async () =>
 });
 
 it('what was not committed is dropped, and with nobody to remove nothing is added', async () => {
-  cluster = new MemberCluster();
-  await cluster.begin(['a', 'b', 'c']);
-  await cluster.leader();
-  assert.equal(await cluster.fixture('a').put('k', 'v'), 2);
-  await cluster.settled();
+  await beginThree();
   const leader = await cluster.leader();
-  for (const name of ['a', 'b', 'c']) if (name !== leader) cluster.cut.add(name);
+  for (const name of names) if (name !== leader) cluster.cut.add(name);
   const { raft } = cluster.member(leader).parts;
   const { commit } = raft.status();
   // In this turn it still leads.
   void cluster.fixture(leader).put('lost', 'v');
   await cluster.until(() => raft.lastIndex > commit);
-  for (const name of ['a', 'b', 'c']) await cluster.stop(name);
+  for (const name of names) await cluster.stop(name);
   cluster.cut.clear();
 
   await cluster.restart(leader, '--force-new-cluster');
@@ -79,7 +82,6 @@ it('what was not committed is dropped, and with nobody to remove nothing is adde
 });
 
 it('a learner that is left alone votes', async () => {
-  cluster = new MemberCluster();
   await cluster.begin(['a', 'b']);
   const leader = await cluster.leader();
   assert.equal(await cluster.fixture(leader).put('k', 'v'), 2);
@@ -87,7 +89,7 @@ it('a learner that is left alone votes', async () => {
   await cluster.join('c');
   await cluster.settled();
   assert.equal(cluster.member('c').isLearner, true);
-  for (const name of ['a', 'b', 'c']) await cluster.stop(name);
+  for (const name of names) await cluster.stop(name);
 
   await cluster.restart('c', '--force-new-cluster');
   const { parts } = cluster.member('c');

@@ -3,14 +3,13 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { handOverMs } from '../cluster-limits.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
 import { MemberCluster } from '../testing/member-cluster-fixture.ts';
 
 const names = ['a', 'b', 'c'];
-/** The way there takes some turns of the event loop, each of its messages one or two. */
-const turnsMax = 100;
 let cluster: MemberCluster;
 
 beforeEach(() => {
@@ -19,16 +18,14 @@ beforeEach(() => {
 
 afterEach(() => cluster.end());
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 /** Begins a cluster whose time stands still from when all have what the leader has; the leader's name. */
 async function begin(...members: string[]): Promise<string> {
   await cluster.begin(members);
   const leader = await cluster.leader();
   await cluster.settled();
-  for (const name of members) cluster.member(name).tick = () => {};
+  cluster.stopTicks();
   // What is on its way arrives: nothing else wakes them from now on.
-  for (let i = 0; i < turnsMax; i++) await turn();
+  await cluster.turns();
   return leader;
 }
 
@@ -45,7 +42,7 @@ function handOver(name: string): { end: EtcdError | null | undefined } {
 test('a leader that ends gives leadership to another without a tick', async () => {
   const leader = await begin(...names);
   const outcome = handOver(leader);
-  for (let i = 0; i < turnsMax && outcome.end === undefined; i++) await turn();
+  await cluster.turns(() => outcome.end !== undefined);
   assert.equal(outcome.end, null);
   assert.ok(!cluster.member(leader).isLeader);
   assert.notEqual(await cluster.leader(), leader);
@@ -61,7 +58,7 @@ test('what is proposed meanwhile goes to the next leader without a tick', async 
     .then((result) => {
       answer = result;
     });
-  for (let i = 0; i < turnsMax && answer === undefined; i++) await turn();
+  await cluster.turns(() => answer !== undefined);
   assert.equal(answer, 2);
 });
 
@@ -70,7 +67,7 @@ test('it waits for nobody who does not take it', async () => {
   const member = cluster.member(leader);
   const outcome = handOver(leader);
   for (const name of names) if (name !== leader) cluster.cut.add(name);
-  for (let i = 0; i < turnsMax; i++) await turn();
+  await cluster.turns();
   assert.equal(outcome.end, undefined);
   cluster.fixture(leader).advance(handOverMs + 1);
   Object.getPrototypeOf(member).tick.call(member);

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { unsyncedBytesMax } from '../limits.ts';
 import { encodeInternalRequest, InternalRequest, RequestField } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
@@ -15,7 +16,6 @@ import { MemberFixture } from '../testing/member-fixture.ts';
 let fixture: MemberFixture;
 afterEach(() => fixture.remove());
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const DROPPED = { code: 2, message: 'raft proposal dropped' };
 
 describe('a WAL that completes nothing', () => {

@@ -3,11 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { MemberCluster } from '../testing/member-cluster-fixture.ts';
 
 const names = ['a', 'b', 'c'];
-/** A round takes some turns of the event loop, each of its messages one or two. */
-const turnsMax = 100;
 let cluster: MemberCluster;
 
 beforeEach(() => {
@@ -16,21 +15,19 @@ beforeEach(() => {
 
 afterEach(() => cluster.end());
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 for (const role of ['leader', 'follower'] as const) {
   test(`reads that come one by one at the ${role} are answered without a tick`, async () => {
     await cluster.begin(names);
     const name = await cluster[role]();
     await cluster.settled();
-    for (const each of names) cluster.member(each).tick = () => {};
+    cluster.stopTicks();
     let answered = 0;
     const count = 8;
     for (let i = 0; i < count; i++) {
       cluster.member(name).read({ ready: () => answered++, failed: () => {} });
       await turn();
     }
-    for (let i = 0; i < turnsMax && answered < count; i++) await turn();
+    await cluster.turns(() => answered >= count);
     assert.equal(answered, count);
   });
 }

@@ -10,10 +10,10 @@ import { after, before, describe, it } from 'node:test';
 import { EtcdClient } from '../client/client.ts';
 import { joinByDiscovery } from '../client/discovery.ts';
 import { rpc } from '../client/rpc.ts';
-import { loadConfig } from '../config/load.ts';
 import { PeerClient } from '../io/peer-client.ts';
 import { PeerDialer } from '../io/peer-dialer.ts';
 import { Logger } from '../telemetry/logger.ts';
+import { configOf } from '../testing/config-fixture.ts';
 import { freePort } from '../testing/free-port.ts';
 import { planStart, type StartPlan } from './start-plan.ts';
 
@@ -73,17 +73,7 @@ function theirs(flags: readonly string[]): string {
 }
 
 async function ours(flags: readonly string[]): Promise<StartPlan> {
-  const loaded = await loadConfig({
-    argv: ['keelson', ...common(), ...flags],
-    env: {},
-    readFile: () => '',
-    defaultHost: () => null,
-    nodeVersion: 'test',
-    platform: 'linux',
-    arch: 'x64',
-  });
-  assert.ok(loaded.kind === 'run');
-  const { config } = loaded;
+  const config = await configOf(...common(), ...flags);
   return planStart({
     config,
     logger: silent,

@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { FatalError } from '../base/fatal.ts';
-import { loadConfig } from '../config/load.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Names, systemNames } from '../io/names.ts';
 import type { PeerRequests } from '../peer/peer-transport.ts';
 import { encodeMember } from '../snapshot/schema.ts';
 import { Logger } from '../telemetry/logger.ts';
+import { configOf } from '../testing/config-fixture.ts';
 import { planStart, type StartOptions, type StartPlan } from './start-plan.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'keelson-start-plan-'));
@@ -72,19 +72,9 @@ let lines: Record<string, unknown>[] = [];
 
 async function plan(flags: readonly string[], options: Partial<StartOptions> = {}): Promise<StartPlan> {
   lines = [];
-  const loaded = await loadConfig({
-    argv: ['keelson', '--name=a', `--data-dir=${join(folder, 'none')}`, ...flags],
-    env: {},
-    readFile: () => '',
-    defaultHost: () => null,
-    nodeVersion: 'test',
-    platform: 'linux',
-    arch: 'x64',
-  });
-  if (loaded.kind === 'exit') throw new Error(`${loaded.stderr}${JSON.stringify(loaded.notices.list)}`);
+  const config = await configOf('--name=a', `--data-dir=${join(folder, 'none')}`, ...flags);
   const sink = { write: (line: string): void => void lines.push(JSON.parse(line)), flush: (): void => {} };
   const logger = new Logger({ level: 'debug', format: 'json', sink, now: () => 0 });
-  const { config } = loaded;
   return planStart({ config, logger, peerRequests: peers({}), names: deaf, clock: hasteClock(), ...options });
 }
 

@@ -5,7 +5,6 @@ import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import type { Applier } from '../apply/applier.ts';
 import type { FatalError } from '../base/fatal.ts';
-import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import type { DiskLock } from '../io/file.ts';
 import { SeededRandom } from '../io/random.ts';
@@ -18,6 +17,7 @@ import { backendObserver, leaseCounters, memberCounters, walObserver } from '../
 import { planStart } from '../server/start-plan.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
+import { configOf } from './config-fixture.ts';
 import { PutMessage } from './kv-messages.ts';
 import { SimDisk } from './sim-disk.ts';
 
@@ -55,18 +55,8 @@ export class StartDisk extends SimDisk {
   }
 }
 
-export async function configFor(dataDir: string, ...flags: string[]): Promise<ServerConfig> {
-  const loaded = await loadConfig({
-    argv: ['keelson', '--name=m1', `--data-dir=${dataDir}`, ...flags],
-    env: {},
-    readFile: () => '',
-    defaultHost: () => null,
-    nodeVersion: 'test',
-    platform: 'linux',
-    arch: 'x64',
-  });
-  if (loaded.kind === 'exit') throw new Error(loaded.stderr);
-  return loaded.config;
+export function configFor(dataDir: string, ...flags: string[]): Promise<ServerConfig> {
+  return configOf('--name=m1', `--data-dir=${dataDir}`, ...flags);
 }
 
 export interface Started {

@@ -2,6 +2,7 @@
 // and requests to peer listeners reach the admin of the member that has the URL. Real ticks, ten times as fast as the defaults. No
 // snapshots between members: their logs stay whole.
 
+import { setImmediate as turn } from 'node:timers/promises';
 import { Admin } from '../admin/admin.ts';
 import { memberSource } from '../admin/member-source.ts';
 import { systemClock } from '../io/clock.ts';
@@ -15,6 +16,8 @@ import { Logger } from '../telemetry/logger.ts';
 import { MemberFixture } from './member-fixture.ts';
 
 const TICK_MS = 10;
+/** What needs no tick takes some turns of the event loop, each of its messages one or two. */
+const turnsMax = 100;
 /** Connected since long ago, as far as health checks go. */
 const LONG_AGO_MS = -1e9;
 
@@ -156,6 +159,16 @@ export class MemberCluster {
     while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
   }
 
+  /** Ends all ticks but those of the test: time stands still. */
+  stopTicks(): void {
+    for (const { member } of this.nodes.values()) member.tick = () => {};
+  }
+
+  /** Until it is so, or until nothing more comes without a tick. */
+  async turns(isDone: () => boolean = () => false): Promise<void> {
+    for (let i = 0; i < turnsMax && !isDone(); i++) await turn();
+  }
+
   private running(): Node[] {
     return [...this.nodes.values()].filter(({ name, ticker }) => ticker !== null && !this.cut.has(name));
   }
@@ -239,7 +252,7 @@ export class MemberCluster {
     const bytes = Buffer.alloc(encodedMessageBytes(message));
     writeMessage(message, bytes, 0);
     setImmediate(() => {
-      if (to.ticker === null || this.cut.has(to.name)) return;
+      if (to.ticker === null || this.cut.has(to.name) || to.events!.isRemoved(message.from)) return;
       to.events!.message(decodeMessage(bytes, 0, bytes.length)!);
     });
   }

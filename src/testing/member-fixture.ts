@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Applier } from '../apply/applier.ts';
 import type { FatalError } from '../base/fatal.ts';
-import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
@@ -23,6 +22,7 @@ import { planStart } from '../server/start-plan.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
 import { RuntimeMetrics } from '../telemetry/runtime-metrics.ts';
+import { configOf } from './config-fixture.ts';
 import { DeferredWalWriter } from './deferred-wal-writer.ts';
 import { PutMessage } from './kv-messages.ts';
 import { silentRequests, silentTransport } from './silent-transport.ts';
@@ -65,18 +65,8 @@ export class MemberFixture {
     });
   }
 
-  async config(...flags: string[]): Promise<ServerConfig> {
-    const loaded = await loadConfig({
-      argv: ['keelson', '--name=m1', `--data-dir=${join(this.folder, 'data')}`, '--log-level=debug', ...flags],
-      env: {},
-      readFile: () => '',
-      defaultHost: () => null,
-      nodeVersion: 'test',
-      platform: 'linux',
-      arch: 'x64',
-    });
-    if (loaded.kind === 'exit') throw new Error(loaded.stderr);
-    return loaded.config;
+  config(...flags: string[]): Promise<ServerConfig> {
+    return configOf('--name=m1', `--data-dir=${join(this.folder, 'data')}`, '--log-level=debug', ...flags);
   }
 
   /** Opens the member; throws what openMember throws. */

@@ -4,6 +4,7 @@
 
 import { Admin } from '../admin/admin.ts';
 import { memberSource } from '../admin/member-source.ts';
+import { silentObserver } from '../backend/backend-options.ts';
 import { FatalError } from '../base/fatal.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { etcdVersion } from '../config/version.ts';
@@ -14,7 +15,7 @@ import type { PeerAnswer, PeerRequest } from '../peer/peer-transport.ts';
 import { type BootstrapOptions, openMember } from '../server/bootstrap.ts';
 import { walDirectory } from '../server/data-directory.ts';
 import type { Member } from '../server/member.ts';
-import type { MemberCounters } from '../server/member-parts.ts';
+import { leaseCounters, memberCounters } from '../server/observers.ts';
 import type { StartPlan } from '../server/start-plan.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { Metrics } from '../telemetry/metrics.ts';
@@ -255,9 +256,9 @@ export class SimMember {
       random: world.random,
       walWriter: (config) => new SimWalWriter(this, this.disk, config, enter),
       walObserver: { write: () => {}, fsync: () => {} },
-      backendObserver: silentBackend,
-      memberCounters: newCounters(),
-      leaseCounters: { granted: 0, renewed: 0, revoked: 0, expired: 0, observeTtl: () => {} },
+      backendObserver: silentObserver,
+      memberCounters: memberCounters(metrics),
+      leaseCounters: leaseCounters(metrics),
       failpoints: null,
       onFatal: (error) => {
         if (this.generation === generation) this.fatal(error);
@@ -391,34 +392,6 @@ const noEvents = {
   isRemoved: () => false,
   refused: () => {},
 };
-
-const silentBackend = {
-  commit: () => {},
-  compaction: () => {},
-  compactionBegun: () => {},
-  compactedRows: () => {},
-  defrag: () => {},
-  hash: () => {},
-  hashKv: () => {},
-};
-
-function newCounters(): MemberCounters {
-  return {
-    leaderChanges: 0,
-    lateHeartbeats: 0,
-    proposalsFailed: 0,
-    slowApplies: 0,
-    readIndexesFailed: 0,
-    slowReadIndexes: 0,
-    snapshotsRunning: 0,
-    observeApply: () => {},
-    observeRequest: () => {},
-    observeRange: () => {},
-    observeSnapshot: () => {},
-    observeSnapshotSaved: () => {},
-    observePromotion: () => {},
-  };
-}
 
 /** Writes that take their time; at times the disk is fast enough for the loop to wait for it. */
 class SimWalWriter extends DeferredWalWriter implements WalWriter {

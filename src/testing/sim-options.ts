@@ -1,9 +1,9 @@
 // What a seed makes of a simulated cluster: its size, its configuration and how much of each fault it has, drawn anew for each seed
 // (swarm testing): a run without any loss but with many crashes finds other things than one with everything.
 
-import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import type { Random } from '../io/random.ts';
+import { configOf } from './config-fixture.ts';
 import type { ClientOptions } from './sim-clients.ts';
 import type { LinkFaults } from './sim-network.ts';
 
@@ -112,35 +112,24 @@ export function drawOptions(seed: number, random: Random): SimOptions {
 export const peerUrlOf = (slot: number): string => `http://10.0.0.${slot + 1}:2380`;
 
 /** The configuration of the member in a slot, as its flags would make it. */
-export async function memberConfig(slot: number, initialCluster: string, options: SimOptions): Promise<ServerConfig> {
+export function memberConfig(slot: number, initialCluster: string, options: SimOptions): Promise<ServerConfig> {
   const isFirst = slot < options.memberCount;
   const host = `10.0.0.${slot + 1}`;
-  const loaded = await loadConfig({
-    argv: [
-      'keelson',
-      `--name=m${slot + 1}`,
-      `--data-dir=/m${slot + 1}`,
-      `--listen-peer-urls=http://${host}:2380`,
-      `--initial-advertise-peer-urls=${peerUrlOf(slot)}`,
-      `--listen-client-urls=http://${host}:2379`,
-      `--advertise-client-urls=http://${host}:2379`,
-      `--initial-cluster=${isFirst ? initialCluster : `${initialCluster},m${slot + 1}=${peerUrlOf(slot)}`}`,
-      `--initial-cluster-state=${isFirst ? 'new' : 'existing'}`,
-      `--pre-vote=${options.preVote}`,
-      `--heartbeat-interval=${options.heartbeatMs}`,
-      `--election-timeout=${10 * options.heartbeatMs}`,
-      `--snapshot-catchup-entries=${options.catchUpEntries}`,
-      `--snapshot-count=${options.logSlack}`,
-      '--max-wals=2',
-      '--strict-reconfig-check=true',
-    ],
-    env: {},
-    readFile: () => '',
-    defaultHost: () => null,
-    nodeVersion: 'test',
-    platform: 'linux',
-    arch: 'x64',
-  });
-  if (loaded.kind === 'exit') throw new Error(loaded.stderr);
-  return loaded.config;
+  return configOf(
+    `--name=m${slot + 1}`,
+    `--data-dir=/m${slot + 1}`,
+    `--listen-peer-urls=http://${host}:2380`,
+    `--initial-advertise-peer-urls=${peerUrlOf(slot)}`,
+    `--listen-client-urls=http://${host}:2379`,
+    `--advertise-client-urls=http://${host}:2379`,
+    `--initial-cluster=${isFirst ? initialCluster : `${initialCluster},m${slot + 1}=${peerUrlOf(slot)}`}`,
+    `--initial-cluster-state=${isFirst ? 'new' : 'existing'}`,
+    `--pre-vote=${options.preVote}`,
+    `--heartbeat-interval=${options.heartbeatMs}`,
+    `--election-timeout=${10 * options.heartbeatMs}`,
+    `--snapshot-catchup-entries=${options.catchUpEntries}`,
+    `--snapshot-count=${options.logSlack}`,
+    '--max-wals=2',
+    '--strict-reconfig-check=true',
+  );
 }

@@ -3,11 +3,11 @@
 // (linearizability.ts), whether each acknowledged write is in the store's history where its answer said, and whether each watcher
 // saw that history whole, in order and once, over all streams that it has used. A call without an answer may have had its effect or not.
 //
-// The cluster must be new and serve nobody else: the model knows every revision. ../cluster-load.ts is the other kind: leases,
-// compactions and members that come and go, checked by rules of their own.
+// For faults of a cluster that keeps its members: it must be new, serve nobody else and never be compacted, since the model knows every
+// revision. Not for leases, compactions and members that come and go: ../cluster-load.ts checks those, by rules of their own.
 
 import assert from 'node:assert/strict';
-import { EtcdClient } from '../../src/client/client.ts';
+import type { EtcdClient } from '../../src/client/client.ts';
 import { rpc } from '../../src/client/rpc.ts';
 import { EtcdClientError } from '../../src/client/status.ts';
 import { type Watch, WatchStream } from '../../src/client/watch.ts';
@@ -16,6 +16,7 @@ import type { Message } from '../../src/proto/message.ts';
 import type { Event, KeyValue } from '../../src/proto/mvccpb.ts';
 import { checkKv, type Kv, type KvAnswer, type KvCall, type KvOperation } from '../../src/testing/kv-model.ts';
 import { TrueHistory, WatchChecker, type WatchedEvent } from '../../src/testing/watch-checker.ts';
+import { clientOf } from '../cluster.ts';
 import { sleep, until } from '../program.ts';
 import { EtcdClient as PlainClient } from './etcd-client.ts';
 
@@ -46,7 +47,7 @@ export class HistoryLoad {
 
   constructor(endpoints: readonly string[]) {
     this.#endpoints = endpoints;
-    this.#clients = new Map(endpoints.map((endpoint) => [endpoint, clientOf(endpoint)]));
+    this.#clients = new Map(endpoints.map((endpoint) => [endpoint, clientOf([endpoint])]));
     this.#watchers = endpoints.map((endpoint) => new EndpointWatcher(this.#truth, endpoint));
     for (let client = 0; client < clientCount; client++) this.#loops.push(this.#ask(client));
   }
@@ -290,7 +291,7 @@ class EndpointWatcher {
     const range = { key: PREFIX, end: PREFIX_END };
     this.checker = new WatchChecker(truth, `at ${endpoint}`, range, truth.revision + 1);
     this.#endpoint = endpoint;
-    this.#client = clientOf(endpoint);
+    this.#client = clientOf([endpoint]);
     this.#done = this.#follow();
   }
 
@@ -324,9 +325,4 @@ class EndpointWatcher {
     this.#client.close();
     await this.#done;
   }
-}
-
-function clientOf(endpoint: string): EtcdClient {
-  // etcd takes pings every five seconds, no oftener.
-  return new EtcdClient({ endpoints: [endpoint], keepAliveMs: 6000, keepAliveTimeoutMs: 2000 });
 }
