@@ -1,7 +1,7 @@
 // The HTTP endpoints that are not gRPC and not the JSON gateway: /version, /health, /livez, /readyz, /metrics and /debug/vars,
 // with Go's answers for wrong methods and unknown paths. A pure function of the request and the source: any transport can
 // carry it. Client listeners serve all, metrics listeners (--listen-metrics-urls) only metrics and health, peer listeners the version and
-// the list of members.
+// what members ask each other; raft's own paths there never come here (io/http1.ts).
 
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -77,10 +77,7 @@ export class Admin {
     return 'status' in target ? target : this.#route(request.method, target, false);
   }
 
-  /**
-   * A request on a peer listener: the cluster's members and the version, for whoever looks at a member from there. Raft's own paths
-   * come with the peers (#4).
-   */
+  /** A request on a peer listener: the version, leases, hashes, a downgrade's state, the members and their promotion. */
   async handlePeer(request: AdminRequest): Promise<PeerListenerResponse> {
     const target = openRequest(request);
     if ('status' in target) return target;

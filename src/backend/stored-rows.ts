@@ -62,7 +62,7 @@ export class StoredRows {
     const sub = revisionSub(key);
     if (!this.#isNext(main, sub)) return false;
     const isTombstone = isTombstoneKey(key);
-    if (view.keyEnd === view.keyStart) return !isTombstone && this.#addUnindexed(main, sub, value);
+    if (view.keyEnd === view.keyStart) return !isTombstone && this.#addOrHoldUnindexed(main, sub, value);
     // A revision changes a key once, so there are no more versions than revisions.
     const isPut = isOfRevision(view, main) && view.version > 0 && view.version <= main;
     if (!isTombstone && !isPut) return false;
@@ -103,7 +103,7 @@ export class StoredRows {
     this.#isIndexed = true;
   }
 
-  #addUnindexed(main: number, sub: number, value: Buffer): boolean {
+  #addOrHoldUnindexed(main: number, sub: number, value: Buffer): boolean {
     if (!this.#isIndexed && this.#leading.length === unindexedMax) return false;
     if (this.#isIndexed) this.addUnindexed(main, sub, value);
     else this.#leading.push({ main, sub, value: Buffer.from(value) });

@@ -87,6 +87,11 @@ export function parseDuration(text: string): Parsed<bigint> {
   return good(negative ? -sum : sum);
 }
 
+/** Milliseconds as Go prints a duration: 1.5ms, 20.103457ms, 1m3s. */
+export function durationText(ms: number): string {
+  return formatDuration(BigInt(Math.round(ms * 1e6)));
+}
+
 /** time.Duration.String: "1h2m3.5s", "100ms", "1.5µs", "0s". */
 export function formatDuration(ns: bigint): string {
   if (ns === 0n) return '0s';

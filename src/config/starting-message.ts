@@ -1,7 +1,7 @@
 // The fields of etcd's long line "starting an etcd server" (server/embed/etcd.go print): scripts and people read settings from
 // it. Fields about parts that do not exist here (Go, v2) are left out.
 
-import { formatDuration } from './go-value.ts';
+import { durationText } from './go-value.ts';
 import { formatInitialCluster } from './initial-cluster.ts';
 import { urlTexts } from './member-url.ts';
 import type { NoticeField } from './notice.ts';
@@ -41,8 +41,8 @@ function memberFields(config: ServerConfig): Record<string, NoticeField> {
     'wal-dir': config.walDir,
     'member-dir': `${config.dataDir}/member`,
     'force-new-cluster': config.forceNewCluster,
-    'heartbeat-interval': duration(config.heartbeatIntervalMs),
-    'election-timeout': duration(config.electionTickCount * config.heartbeatIntervalMs),
+    'heartbeat-interval': durationText(config.heartbeatIntervalMs),
+    'election-timeout': durationText(config.electionTickCount * config.heartbeatIntervalMs),
     'initial-election-tick-advance': config.initialElectionTickAdvance,
     'snapshot-count': config.snapshotEntryCount,
     'max-wals': config.walFilesMax,
@@ -70,19 +70,15 @@ function limitFields(config: ServerConfig): Record<string, NoticeField> {
     'max-concurrent-streams': config.concurrentStreamsMax,
     'pre-vote': config.preVote,
     'feature-gates': config.features.format(),
-    'corrupt-check-time-interval': duration(config.corruptCheckIntervalMs),
-    'compact-check-time-interval': duration(config.compactHashCheckIntervalMs),
+    'corrupt-check-time-interval': durationText(config.corruptCheckIntervalMs),
+    'compact-check-time-interval': durationText(config.compactHashCheckIntervalMs),
     'auto-compaction-mode': compaction.mode === 'off' ? 'periodic' : compaction.mode,
     'auto-compaction-retention':
-      compaction.mode === 'revision' ? String(compaction.retentionRevisions) : duration(retentionMs),
+      compaction.mode === 'revision' ? String(compaction.retentionRevisions) : durationText(retentionMs),
     'discovery-token': config.discovery?.token ?? '',
     'discovery-endpoints': config.discovery?.endpoints.join(',') ?? '',
     'discovery-user': config.discovery?.user?.name ?? '',
-    'downgrade-check-interval': duration(config.downgradeCheckIntervalMs),
+    'downgrade-check-interval': durationText(config.downgradeCheckIntervalMs),
     'max-learners': config.maxLearners,
   };
-}
-
-function duration(ms: number): string {
-  return formatDuration(BigInt(Math.round(ms * 1e6)));
 }

@@ -155,7 +155,8 @@ function peerOf(socket: Socket): PeerAddress {
   };
 }
 
-function joinAddress(host: string | undefined, port: number | undefined): string {
+/** As Go writes an address; '@' where there is none. */
+export function joinAddress(host: string | undefined, port: number | undefined): string {
   if (host === undefined || port === undefined) return '@';
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

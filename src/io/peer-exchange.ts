@@ -4,6 +4,7 @@
 
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import { peerBodySilenceMs } from '../cluster-limits.ts';
+import { joinAddress } from './listener.ts';
 import { OutgoingStream } from './outgoing-stream.ts';
 
 /** Where a body goes piece by piece. */
@@ -44,9 +45,8 @@ export class PeerExchange {
 
   /** `host:port` of the other end. */
   get remoteAddress(): string {
-    const { remoteAddress: host, remotePort } = this.#request.socket;
-    if (host === undefined) return '@';
-    return host.includes(':') ? `[${host}]:${remotePort}` : `${host}:${remotePort}`;
+    const { remoteAddress, remotePort } = this.#request.socket;
+    return joinAddress(remoteAddress, remotePort);
   }
 
   /** Once. Fine when the connection is gone already. */

@@ -5,7 +5,7 @@ import type { Message, NodeId } from '../raft/types.ts';
 
 export type { PeerAnswer, PeerRequest, PeerRequests } from '../io/peer-request.ts';
 
-/** Where the bytes of a snapshot's database come from. The transport pulls: it calls start() once it may write. */
+/** Where the bytes of a snapshot's database come from. The transport pulls: it calls resume() once it may write. */
 export interface SnapshotBody {
   /** Length of the bbolt file, known before the first byte. */
   readonly fileBytes: number;
@@ -31,7 +31,7 @@ export interface SnapshotReceipt {
 
 /** What the transport tells the member. Called in the turn in which the bytes came, never inside of a call of the transport. */
 export interface PeerEvents {
-  /** A message for raft. Buffers in it stay as they are. */
+  /** A message for raft of this member, from one that was not removed. Buffers in it stay as they are. */
   message(message: Message): void;
   /** Raft hears that what it sent may not have arrived. */
   unreachable(id: NodeId): void;
@@ -41,7 +41,7 @@ export interface PeerEvents {
   snapshotArrives(message: Message): SnapshotReceipt | null;
   /** Whether this member was removed from the cluster for good: its requests are answered 410. */
   isRemoved(id: NodeId): boolean;
-  /** A peer says that this member was removed (410), or that it is of another cluster. The member ends itself. */
+  /** A peer says that this member was removed (410 to a stream, 403 to a post), in etcd's words. The member ends itself. */
   refused(reason: string): void;
 }
 

@@ -2,7 +2,7 @@
 // over which etcd does it). Two a peer, as in etcd: one over kept connections, one over new ones. The first also says when raft's
 // timeouts are too short for the way to the peer, which etcd does not.
 
-import { formatDuration } from '../config/go-value.ts';
+import { durationText } from '../config/go-value.ts';
 import type { Timer } from '../io/clock.ts';
 import type { PeerClient } from '../io/peer-client.ts';
 import type { PeerAnswer } from '../io/peer-request.ts';
@@ -144,8 +144,4 @@ function parseHealth(body: Buffer): number | null {
   const match = /^\{"OK":true,"Now":"([^"]+)"\}\s*$/.exec(body.toString('latin1'));
   const time = match === null ? Number.NaN : Date.parse(match[1]!);
   return Number.isNaN(time) ? null : time;
-}
-
-function durationText(ms: number): string {
-  return formatDuration(BigInt(Math.round(ms * 1e6)));
 }

@@ -5,7 +5,7 @@
 //     \--malformed, refused--> 4xx/500   \--broken off, not stored--> 500
 
 import { snapshotMessageBytesMax, snapshotSilenceTimeoutMs } from '../cluster-limits.ts';
-import { formatDuration, humanBytes } from '../config/go-value.ts';
+import { durationText, humanBytes } from '../config/go-value.ts';
 import type { PeerExchange } from '../io/peer-exchange.ts';
 import { type Message, MessageType } from '../raft/types.ts';
 import { PeerMetrics } from '../telemetry/peer-metrics.ts';
@@ -157,7 +157,7 @@ class SnapshotArrival {
       'incoming-snapshot-index': message.snapshot!.meta.index,
       'incoming-snapshot-size-bytes': this.#databaseBytes,
       'incoming-snapshot-size': humanBytes(this.#databaseBytes),
-      'download-took': formatDuration(BigInt(Math.round(tookMs * 1e6))),
+      'download-took': durationText(tookMs),
     });
     this.#metrics!.snapshotReceiveEnded(tookMs / 1000);
     events.message(message);

@@ -1,4 +1,5 @@
-// raftpb.ConfChange and its context, as etcd's log and peers carry them. Messages and ConfChangeV2 come with the peers (#4).
+// raftpb.ConfChange, as etcd's log and peers carry it. Not its context (snapshot/schema.ts) and not raft's messages, which have a codec of
+// their own (peer/raft-message.ts); a ConfChangeV2 no member of etcd proposes.
 
 /** raftpb.ConfChange (proto2: every field is written, zero or not). */
 export const ConfChange = {

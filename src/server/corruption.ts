@@ -4,9 +4,10 @@
 
 import type { CompactionHash } from '../backend/backend.ts';
 import { hexId } from '../membership/cluster.ts';
+import { quorumOf } from '../membership/readiness.ts';
 import type { EtcdError } from '../proto/rpctypes.ts';
 import type { LogFields, Logger } from '../telemetry/logger.ts';
-import type { KeyHashDone } from './key-hash.ts';
+import type { KeyHash, KeyHashDone } from './key-hash.ts';
 import type { MemberChecks } from './member-parts.ts';
 import type { ReadWaiter } from './read-queue.ts';
 
@@ -16,7 +17,7 @@ const CALLER = 'server/corruption.ts';
 export interface PeerHash {
   readonly id: bigint;
   readonly urls: readonly string[];
-  readonly hash: (CompactionHash & { readonly currentRevision: number }) | null;
+  readonly hash: KeyHash | null;
   readonly error: string | null;
 }
 
@@ -35,8 +36,6 @@ export interface CorruptionSource {
   read(waiter: ReadWaiter): void;
   raiseAlarm(memberId: bigint): void;
 }
-
-type Hash = CompactionHash & { readonly currentRevision: number };
 
 export class Corruption {
   private readonly source: CorruptionSource;
@@ -74,7 +73,7 @@ export class Corruption {
     this.source.logger.warn(CALLER, message, fields);
   }
 
-  private hash(revision: number, failed: (error: EtcdError) => void, done: (hash: Hash) => void): void {
+  private hash(revision: number, failed: (error: EtcdError) => void, done: (hash: KeyHash) => void): void {
     this.source.hash(revision, (error, hash, currentRevision) => {
       if (this.source.isStopped) return;
       if (error !== null) failed(error);
@@ -102,7 +101,7 @@ export class Corruption {
     });
   }
 
-  private differsAtStart(local: Hash, { id, urls, hash, error }: PeerHash): boolean {
+  private differsAtStart(local: KeyHash, { id, urls, hash, error }: PeerHash): boolean {
     const fields = {
       'local-member-id': hexId(this.source.id),
       'local-member-revision': local.revision,
@@ -147,7 +146,7 @@ export class Corruption {
     });
   }
 
-  private comparePeriodic(before: Hash, after: Hash, answers: readonly PeerHash[]): void {
+  private comparePeriodic(before: KeyHash, after: KeyHash, answers: readonly PeerHash[]): void {
     this.isChecking = false;
     let accused: bigint | null = null;
     // One alarm a check, as in etcd: the first that is found.
@@ -267,7 +266,7 @@ export class Corruption {
 
   private accuseMinority(own: CompactionHash, membersByHash: Map<number, bigint[]>, memberCount: number): void {
     const { source } = this;
-    const quorum = Math.floor(memberCount / 2) + 1;
+    const quorum = quorumOf(memberCount);
     const majority = [...membersByHash].find(([, members]) => members.length >= quorum);
     const fields = {
       'leader-id': hexId(source.id),

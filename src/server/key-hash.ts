@@ -7,7 +7,10 @@ import type { Member } from './member.ts';
 
 const UNAVAILABLE = 14;
 
-/** The hash and the store's revision when it was asked for. */
+/** With the store's revision when it was asked for. */
+export type KeyHash = CompactionHash & { readonly currentRevision: number };
+
+/** The parts of a KeyHash. */
 export type KeyHashDone = (error: EtcdError | null, hash: CompactionHash | null, currentRevision: number) => void;
 
 /** At `revision`, 0: the current one. */

@@ -105,7 +105,7 @@ export class Leases {
   }
 
   timeToLive(id: bigint, keys: boolean, caller: LeaseCaller, done: Found): void {
-    if (this.parts.raft.isLeader) this.lookUp(id, etcdErrors.leaderChanged, etcdErrors.timeoutWaitAppliedIndex, done);
+    if (this.parts.raft.isLeader) this.lookUp(id, etcdErrors.leaderChanged, done);
     else this.forward(timeToLiveMessages, id, keys, 0, caller, (result) => done(result as RemoteLease | EtcdError));
   }
 
@@ -118,14 +118,14 @@ export class Leases {
 
   /** etcd's /leases/internal, with the same errors. */
   lookUpForPeer(id: bigint, done: (result: Lease | EtcdError) => void): void {
-    this.lookUp(id, notPrimary, etcdErrors.timeoutWaitAppliedIndex, done);
+    this.lookUp(id, notPrimary, done);
   }
 
-  private lookUp(id: bigint, demoted: EtcdError, late: EtcdError, done: (result: Lease | EtcdError) => void): void {
+  private lookUp(id: bigint, demoted: EtcdError, done: (result: Lease | EtcdError) => void): void {
     this.afterApply((inTime) => {
       const { lessor } = this.parts;
       const lease = lessor.lookup(id);
-      if (!inTime) done(late);
+      if (!inTime) done(etcdErrors.timeoutWaitAppliedIndex);
       else if (lease === undefined) done(etcdErrors.leaseNotFound);
       else done(lessor.isDemoted(lease) ? demoted : lease);
     });

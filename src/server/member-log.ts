@@ -2,11 +2,10 @@
 // its cluster changed, or something was slow, failed or ended, so their cost does not count.
 
 import type { BackendSizes, CompactionHash } from '../backend/backend-options.ts';
-import { formatDuration, humanBytes as goHumanBytes } from '../config/go-value.ts';
+import { durationText, humanBytes } from '../config/go-value.ts';
 import { hexId } from '../membership/cluster.ts';
 import { majorMinor } from '../membership/semantic-version.ts';
-import type { InternalRequest } from '../proto/internal-request.ts';
-import { RequestField } from '../proto/internal-request.ts';
+import { type InternalRequest, RequestField } from '../proto/internal-request.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { LogFields } from '../telemetry/logger.ts';
 import type { MemberParts } from './member-parts.ts';
@@ -15,13 +14,8 @@ import { sizeWithRevision } from './response-text.ts';
 
 const CALLER = 'server/member-log.ts';
 
-/** A duration as Go prints it: 1.5ms, 20.103457ms, 1m3s. */
-export function durationText(ms: number): string {
-  return formatDuration(BigInt(Math.round(ms * 1e6)));
-}
-
-/** Bytes as etcd's logs humanize them: 57 kB. */
-export const humanBytes = (bytes: number): string => goHumanBytes(bytes);
+/** How its lines show times and bytes, for those of rpc/, too, which does not look at src/config. */
+export { durationText, humanBytes };
 
 export function sizeFields(sizes: BackendSizes): LogFields {
   return {

@@ -48,30 +48,14 @@ export function memberVersions(
   }
 }
 
+const path = '/version';
+
+/** Asks at one URL after the other, as etcd: whatever the status, a body that can be read is the answer. */
 function askVersion(
-  source: VersionSource,
+  { peerRequests, logger }: VersionSource,
   { id, peerUrls }: ClusterMember,
   timeoutMs: number,
   done: (error: string | null, version: MemberVersion | null) => void,
-): void {
-  askInTurn(source, { id, peerUrls, path: '/version', timeoutMs }, readVersion, done);
-}
-
-interface Question {
-  readonly id: bigint;
-  readonly peerUrls: readonly string[];
-  readonly path: string;
-  readonly timeoutMs: number;
-}
-
-type Read<T> = (body: string) => { readonly value: T } | { readonly warning: string; readonly error: string };
-
-/** Asks at one URL after the other, as etcd: whatever the status, a body that can be read is the answer. */
-function askInTurn<T>(
-  { peerRequests, logger }: VersionSource,
-  { id, peerUrls, path, timeoutMs }: Question,
-  read: Read<T>,
-  done: (error: string | null, value: T | null) => void,
 ): void {
   const ask = (at: number, lastError: string | null): void => {
     const url = peerUrls[at];
@@ -83,7 +67,7 @@ function askInTurn<T>(
       const result =
         answer === null
           ? { warning: 'failed to reach the peer URL', error: error?.message ?? 'no answer' }
-          : read(answer.body.toString());
+          : readVersion(answer.body.toString());
       if ('value' in result) {
         done(null, result.value);
         return;
@@ -96,7 +80,9 @@ function askInTurn<T>(
   ask(0, null);
 }
 
-function readVersion(body: string): ReturnType<Read<MemberVersion>> {
+function readVersion(
+  body: string,
+): { readonly value: MemberVersion } | { readonly warning: string; readonly error: string } {
   try {
     const { etcdserver = '', etcdcluster = '' } = JSON.parse(body) as Readonly<Record<string, unknown>>;
     if (typeof etcdserver === 'string' && typeof etcdcluster === 'string') {

@@ -4,6 +4,7 @@
 // publication.ts, leases.ts, leadership.ts, snapshot-transfer.ts. Building all of it at start is bootstrap.ts.
 
 import { alarmText } from '../apply/alarms.ts';
+import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { overlapBytesMin, readRoundRetryMs, removedStayMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
 import { overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
@@ -232,20 +233,9 @@ export class Member {
 
   /** A message of a peer: raft hears it now, what follows from it is done at the end of the turn. */
   receive(message: Message): void {
-    const { id, cluster, raft, logger } = this.parts;
+    const { id, raft } = this.parts;
     if (this.stopping) return;
-    if (message.to !== id || cluster.isRemoved(message.from)) {
-      const reason = message.to === id ? 'removed' : 'mismatch';
-      logger.warn(
-        'server/member.ts',
-        `rejected Raft message ${reason === 'removed' ? 'from removed' : 'to mismatch'} member`,
-        {
-          'local-member-id': id.toString(16),
-          [`${reason}-member-id`]: (message.to === id ? message.from : message.to).toString(16),
-        },
-      );
-      return;
-    }
+    assert(message.to === id, 'the transport hands on what is for this member');
     if (this.held.takes(message, this.parts.nowMs())) return;
     if (message.type === MessageType.app && message.entries.length > 0 && !this.machine.unappliedBytes.hasRoom) return;
     raft.step(message);

@@ -18,7 +18,7 @@ const TYPE_NAMES: Readonly<Record<ConfChangeType, string>> = {
 };
 
 /** As Go prints membership.Member with %+v. */
-function memberText({ id, peerUrls, isLearner, name, clientUrls }: ClusterMember): string {
+export function memberText({ id, peerUrls, isLearner, name, clientUrls }: ClusterMember): string {
   const raft = `{PeerURLs:[${peerUrls.join(' ')}] IsLearner:${isLearner}}`;
   return `{ID:${hexId(id)} RaftAttributes:${raft} Attributes:{Name:${name} ClientURLs:[${clientUrls.join(' ')}]}}`;
 }

@@ -18,13 +18,11 @@ import { encodeMember } from '../snapshot/schema.ts';
 import type { MemberParts } from './member-parts.ts';
 import { type AppliedChange, promotionOf } from './membership-change.ts';
 import { MembershipLog } from './membership-log.ts';
-import { Promotions } from './promotions.ts';
+import { NO_MEMBERS, Promotions } from './promotions.ts';
 import type { Proposals } from './proposals.ts';
 
 /** Called once: with an error, or with the members as of the change. */
 export type MembersWaiter = (error: EtcdError | null, members: readonly ClusterMember[]) => void;
-
-export const NO_MEMBERS: readonly ClusterMember[] = [];
 
 interface Change {
   readonly type: ConfChangeType;
@@ -142,7 +140,7 @@ export class MembershipChanges {
     // Who is down already is in no quorum that could break.
     if (id !== self && transport.activeSinceMs(id) === null) return null;
     const connected = this.connectedCount(voters);
-    if (connected - 1 >= 1 + Math.floor((voters.length - 1) / 2)) return null;
+    if (connected - 1 >= quorumOf(voters.length - 1)) return null;
     this.log.rejectedRemoveUnconnected(id, connected, etcdErrors.unhealthy);
     return etcdErrors.unhealthy;
   }

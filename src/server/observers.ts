@@ -5,6 +5,7 @@ import type { BackendObserver } from '../backend/backend.ts';
 import type { WalObserver } from '../io/wal-writer.ts';
 import type { LeaseCounters } from '../lease/lessor.ts';
 import { hexId } from '../membership/cluster.ts';
+import { majorMinor } from '../membership/semantic-version.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import type { Histogram } from '../telemetry/histogram.ts';
@@ -160,7 +161,7 @@ export function scrapeMember(metrics: Metrics, member: Member, counters: LeaseCo
   server.leasesExpired = counters.expired;
   server.clusterVersion.clear();
   if (cluster.version !== undefined) {
-    server.clusterVersion.with(cluster.version.split('.').slice(0, 2).join('.')).value = 1;
+    server.clusterVersion.with(majorMinor(cluster.version)).value = 1;
   }
   server.id.with(hexId(member.parts.id)).value = 1;
   server.alarms.clear();

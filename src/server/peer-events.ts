@@ -1,5 +1,5 @@
-// What comes from the peers, for the member: their messages go to raft unless they are from somebody who was removed or for somebody
-// else, what happened to ours is reported to raft.
+// What comes from the peers, for the member: their messages go to raft, what happened to ours is reported to raft. Whom a
+// message is from and for the transport has looked at.
 
 import type { PeerEvents, SnapshotReceipt } from '../peer/peer-transport.ts';
 import type { Message, NodeId } from '../raft/types.ts';

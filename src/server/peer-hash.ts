@@ -5,6 +5,7 @@ import type { CompactionHash } from '../backend/backend.ts';
 import { hexId } from '../membership/cluster.ts';
 import type { PeerAnswer, PeerRequest } from '../peer/peer-transport.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
+import type { KeyHash } from './key-hash.ts';
 
 export const peerHashPath = '/members/hashkv';
 export const clusterIdMismatchText = 'cluster ID mismatch';
@@ -14,8 +15,6 @@ const storeErrors: readonly (readonly [EtcdError, string])[] = [
   [etcdErrors.compacted, 'mvcc: required revision has been compacted'],
   [etcdErrors.futureRev, 'mvcc: required revision is a future revision'],
 ];
-
-export type RemoteHash = CompactionHash & { readonly currentRevision: number };
 
 export function storeErrorText(error: EtcdError): string {
   return storeErrors.find(([known]) => known === error)?.[1] ?? error.message;
@@ -57,7 +56,7 @@ export function hashRequest(clusterId: bigint, revision: number, timeoutMs: numb
 }
 
 /** The hash, or the text of the error. */
-export function readHashAnswer({ status, body }: PeerAnswer): RemoteHash | string {
+export function readHashAnswer({ status, body }: PeerAnswer): KeyHash | string {
   const text = body.toString();
   if (status === 400) {
     for (const [error, known] of storeErrors) if (text.includes(known)) return error.message;

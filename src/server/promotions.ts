@@ -8,14 +8,13 @@ import type { PeerAnswer } from '../peer/peer-transport.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import { decodeMemberList } from '../snapshot/schema.ts';
 import type { MemberParts } from './member-parts.ts';
+import type { MembersWaiter } from './membership.ts';
 
-type Waiter = (error: EtcdError | null, members: readonly ClusterMember[]) => void;
-
-const NO_MEMBERS: readonly ClusterMember[] = [];
+export const NO_MEMBERS: readonly ClusterMember[] = [];
 
 interface Promotion {
   readonly id: bigint;
-  readonly done: Waiter;
+  readonly done: MembersWaiter;
   /** What was committed when it was asked for has to be applied first, within appliedWaitMs of then. */
   readonly waitsFor: number;
   readonly sinceMs: number;
@@ -35,12 +34,12 @@ export function promotionErrorText(error: EtcdError): string {
 export class Promotions {
   private readonly parts: MemberParts;
   private readonly requestTimeoutMs: number;
-  private readonly promoteHere: (id: bigint, done: Waiter) => void;
+  private readonly promoteHere: (id: bigint, done: MembersWaiter) => void;
   /** Oldest first. */
   private waiting: Promotion[] = [];
 
   /** `promoteHere` is called while this member leads. */
-  constructor(parts: MemberParts, requestTimeoutMs: number, promoteHere: (id: bigint, done: Waiter) => void) {
+  constructor(parts: MemberParts, requestTimeoutMs: number, promoteHere: (id: bigint, done: MembersWaiter) => void) {
     this.parts = parts;
     this.requestTimeoutMs = requestTimeoutMs;
     this.promoteHere = promoteHere;
@@ -50,7 +49,7 @@ export class Promotions {
     return this.waiting.length;
   }
 
-  add(id: bigint, done: Waiter): void {
+  add(id: bigint, done: MembersWaiter): void {
     const { raft, nowMs } = this.parts;
     const sinceMs = nowMs();
     const waitsFor = raft.committedIndex;

@@ -6,8 +6,7 @@
 //                            └── the leader changed ──restart──> new, with a context of its own (etcd#20418)
 
 import { bigReadLimits } from '../limits.ts';
-import type { EtcdError } from '../proto/rpctypes.ts';
-import { etcdErrors } from '../proto/rpctypes.ts';
+import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import type { RawNode } from '../raft/raw-node.ts';
 import type { ReadState } from '../raft/types.ts';
 

@@ -1,8 +1,12 @@
 // A snapshot on its way to a member that is too far behind the log: raft's message, filled in with what the database says at one commit,
 // and behind it the database as a bbolt file without a hash, both of that very commit. The transport pulls it as the member takes it.
 
-import type { SnapshotReader, SnapshotSink, SnapshotState } from '../backend/snapshot-source.ts';
-import { snapshotTrailer } from '../backend/snapshot-source.ts';
+import {
+  type SnapshotReader,
+  type SnapshotSink,
+  type SnapshotState,
+  snapshotTrailer,
+} from '../backend/snapshot-source.ts';
 import { hexId } from '../membership/cluster.ts';
 import type { SnapshotBody } from '../peer/peer-transport.ts';
 import type { Message, Snapshot } from '../raft/types.ts';

@@ -29,11 +29,13 @@ import { etcdVersion } from '../config/version.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Disk, nodeDisk } from '../io/file.ts';
 import { type Names, patientResolver, systemNames } from '../io/names.ts';
+import { requestTimeoutBaseMs } from '../limits.ts';
 import type { Member } from '../membership/cluster.ts';
 import type { PeerRequests } from '../peer/peer-transport.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { walHoldsRecords } from '../wal/replay.ts';
 import { walDirectory } from './data-directory.ts';
+import { memberText } from './membership-log.ts';
 import { type RemoteCluster, RemotePeers } from './remote-cluster.ts';
 import { clusterBySrv } from './srv-discovery.ts';
 
@@ -188,7 +190,7 @@ class FirstStart {
     if (ownId === undefined) throw refused(`couldn't find ${name} among the members of the running cluster`);
     const others = remote.members.filter(({ id }) => id !== ownId);
     // etcd's ReqTimeout.
-    const timeoutMs = 5000 + 2 * electionTimeoutMs;
+    const timeoutMs = requestTimeoutBaseMs + 2 * electionTimeoutMs;
     const incompatibility = await this.#peers.incompatibility(others, etcdVersion, timeoutMs);
     if (incompatibility !== null) throw refused(incompatibility);
     if (remote.members.filter(({ isLearner }) => isLearner).length > maxLearners) {
@@ -231,11 +233,7 @@ class FirstStart {
 
 /** As Go prints a cluster. */
 function printed({ clusterId, members }: RemoteCluster): string {
-  const texts = members.map(({ id, peerUrls, isLearner, name, clientUrls }) => {
-    const raft = `{PeerURLs:[${peerUrls.join(' ')}] IsLearner:${isLearner}}`;
-    const attributes = `{Name:${name} ClientURLs:[${clientUrls.join(' ')}]}`;
-    return `&{ID:${formatId(id)} RaftAttributes:${raft} Attributes:${attributes}}`;
-  });
+  const texts = members.map((member) => `&${memberText(member)}`);
   return `{ClusterID:${formatId(clusterId)} Members:[${texts.join(' ')}] RemovedMemberIDs:[]}`;
 }
 

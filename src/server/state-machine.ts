@@ -124,7 +124,7 @@ export class StateMachine {
     this.unappliedBytes.applied(entry);
     if (!this.hasAuthBegun) this.beginAuth();
     if (entry.type !== EntryType.normal) this.applyConfChange(entry);
-    else if (entry.data.length > 0) this.applyRequest(entry, entry.data);
+    else if (entry.data.length > 0) this.applyRequest(entry);
     else if (entry.term === raft.term) this.events.termBegan();
     backend.endApply(entry.index, entry.term);
   }
@@ -134,15 +134,25 @@ export class StateMachine {
     beginAuth(this.parts.backend);
   }
 
-  private applyRequest(entry: Entry, data: Buffer): void {
+  /** Into `request`; returns the bytes in which it lies. */
+  private parse(entry: Entry): Buffer {
+    const { request } = this;
+    const { data } = entry;
+    assertApplicable(request.parse(data, 0, data.length), entry, 'is no request');
+    if (!request.isOfV2) return data;
+    const ofToday = entryWithoutV2(data);
+    assert(
+      request.parse(ofToday, 0, ofToday.length) && !request.isOfV2,
+      'a request of the v2 API becomes one of today',
+    );
+    return ofToday;
+  }
+
+  private applyRequest(entry: Entry): void {
     const { applier, counters, nowMs } = this.parts;
     const { request } = this;
     const { idPrefix, pending } = this.proposals;
-    assertApplicable(request.parse(data, 0, data.length), entry, 'is no request');
-    if (request.isOfV2) {
-      this.applyRequest(entry, entryWithoutV2(data));
-      return;
-    }
+    const data = this.parse(entry);
     // One look at the clock an entry: the end of one is the start of the next.
     const startMs = this.clockMs;
     const isAwaited = request.idPrefix === idPrefix && pending.awaits(request.idCounter, entry.data);

@@ -30,12 +30,15 @@ export function migrationSteps(current: SemanticVersion, target: SemanticVersion
   return steps;
 }
 
+/** What versions are read from. */
+export type VersionParts = Pick<MemberParts, 'backend' | 'cluster' | 'logger' | 'serverVersion'>;
+
 export class StorageVersion {
-  private readonly parts: Pick<MemberParts, 'backend' | 'cluster' | 'logger' | 'serverVersion'>;
+  private readonly parts: VersionParts;
   /** So that what cannot be done is not told every few seconds. */
   private lastFailure = '';
 
-  constructor(parts: Pick<MemberParts, 'backend' | 'cluster' | 'logger' | 'serverVersion'>) {
+  constructor(parts: VersionParts) {
     this.parts = parts;
   }
 

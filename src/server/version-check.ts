@@ -4,12 +4,10 @@
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import { invalidDowngrade, parseVersion, skippedMinor } from '../membership/semantic-version.ts';
 import { MetaKey } from '../snapshot/schema.ts';
-import type { MemberParts } from './member-parts.ts';
-import { migrationSteps } from './storage-version.ts';
+import { migrationSteps, type VersionParts } from './storage-version.ts';
 
 /** Throws FatalError when not. */
-export function checkVersions(parts: Pick<MemberParts, 'backend' | 'cluster' | 'logger' | 'serverVersion'>): void {
-  const { backend, cluster, logger, serverVersion } = parts;
+export function checkVersions({ backend, cluster, logger, serverVersion }: VersionParts): void {
   const server = parseVersion(serverVersion)!;
   const stored = parseVersion(backend.bucketGet('meta', MetaKey.storageVersion)?.toString() ?? '');
   if (stored !== null) {
