@@ -303,14 +303,27 @@ test('the cluster: version, attributes, downgrade; what a version test leaves', 
   assert.equal(bench.apply(RequestField.downgradeVersionTest, Buffer.alloc(0)).error, null);
 });
 
-test('an entry that does not parse, or whose request is unknown, is a bug or corruption: it stops the member', () => {
+test('an entry that does not parse, whose request is unknown or that sets no version stops the member', () => {
   const bench = new ApplyBench();
+  const endsWith =
+    (text: RegExp) =>
+    (error: unknown): boolean =>
+      error instanceof FatalError && error.exitCode === ExitCode.walCorrupt && text.test(error.message);
   const malformed = Buffer.from([0x0a, 0x05]);
   for (const field of Object.values(RequestField)) {
     if (field === RequestField.downgradeVersionTest) continue;
-    assert.throws(() => bench.apply(field, malformed), /does not parse/, `field ${field}`);
+    assert.throws(() => bench.apply(field, malformed), endsWith(/does not parse/), `field ${field}`);
   }
-  assert.throws(() => bench.apply(2000 as RequestField, Buffer.alloc(0)), /does not know/);
+  assert.throws(
+    () => bench.apply(2000 as RequestField, Buffer.alloc(0)),
+    endsWith(/no request that this version knows/),
+  );
+  const version = encode(ClusterVersionSetRequest, { ver: 'x' });
+  assert.throws(
+    () => bench.apply(RequestField.clusterVersionSet, version),
+    endsWith(/version of the cluster to what is/),
+  );
+  assert.deepEqual([bench.cluster.version, bench.buckets.rows.size], [undefined, 0], 'before anything is stored');
   // Of an etcd in the same cluster: no bug, and no member that passes over it.
   for (const field of [1000, 1105, 1204]) {
     assert.throws(

@@ -7,10 +7,11 @@
 
 import { assert } from '../base/assert.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
-import { ExitCode, FatalError } from '../base/fatal.ts';
+import { assertApplicable, ExitCode, FatalError } from '../base/fatal.ts';
 import type { Lessor } from '../lease/lessor.ts';
 import { applyAnswerBytesMax, applyBodyBytesKept, type ReadSlice } from '../limits.ts';
 import type { Cluster } from '../membership/cluster.ts';
+import { parseVersion } from '../membership/semantic-version.ts';
 import type { Store } from '../mvcc/store.ts';
 import {
   AlarmAction,
@@ -49,6 +50,15 @@ export interface ApplierOptions {
   readonly answerBytesMax?: number;
 }
 
+/** Where in the log an entry is. */
+export interface EntryPosition {
+  readonly index: number;
+  readonly term: number;
+}
+
+/** Of a request that comes from no log. */
+const NO_ENTRY: EntryPosition = { index: 0, term: 0 };
+
 export class Applier {
   /** The last answer: null or why the request failed, its body and the revision of its header. */
   error: EtcdError | null = null;
@@ -59,6 +69,8 @@ export class Applier {
 
   private readonly options: ApplierOptions;
   private readonly txns: TxnRunner;
+  /** Whose request is applied. */
+  private entry: EntryPosition = NO_ENTRY;
   private readonly putRequest = new PutRequest();
   private readonly rangeRequest = new RangeRequest();
   private readonly deleteRequest = new DeleteRangeRequest();
@@ -76,9 +88,10 @@ export class Applier {
 
   /**
    * Applies one request of an entry. Afterwards `error`, `body`, `revision` and `crossedQuota` are its answer, if it `isAwaited`; a
-   * body that is full lacks something.
+   * body that is full lacks something. A request that no member can apply is fatal, and names its entry.
    */
-  apply(request: InternalRequest, buffer: Buffer, isAwaited = true): void {
+  apply(request: InternalRequest, buffer: Buffer, isAwaited = true, entry: EntryPosition = NO_ENTRY): void {
+    this.entry = entry;
     this.error = null;
     this.crossedQuota = false;
     this.body.release(applyBodyBytesKept);
@@ -99,13 +112,13 @@ export class Applier {
         this.range(buffer, start, end);
         break;
       case RequestField.compaction:
-        this.compact(mustDecode(CompactionRequest, buffer, start, end).revision);
+        this.compact(this.mustDecode(CompactionRequest, buffer, start, end).revision);
         break;
       case RequestField.leaseGrant:
-        this.leaseGrant(mustDecode(LeaseGrantRequest, buffer, start, end));
+        this.leaseGrant(this.mustDecode(LeaseGrantRequest, buffer, start, end));
         break;
       case RequestField.leaseRevoke:
-        this.leaseRevoke(mustDecode(LeaseRevokeRequest, buffer, start, end).id);
+        this.leaseRevoke(this.mustDecode(LeaseRevokeRequest, buffer, start, end).id);
         break;
       default:
         this.applyUnguarded(field, buffer, start, end);
@@ -117,23 +130,23 @@ export class Applier {
     const { lessor, cluster } = this.options;
     switch (field) {
       case RequestField.alarm:
-        this.alarm(mustDecode(AlarmRequest, buffer, start, end));
+        this.alarm(this.mustDecode(AlarmRequest, buffer, start, end));
         break;
       case RequestField.leaseCheckpoint:
-        for (const { id, remainingTtl } of mustDecode(LeaseCheckpointRequest, buffer, start, end).checkpoints) {
+        for (const { id, remainingTtl } of this.mustDecode(LeaseCheckpointRequest, buffer, start, end).checkpoints) {
           lessor.checkpoint(id, Number(remainingTtl));
         }
         break;
       case RequestField.clusterVersionSet:
-        cluster.setVersion(mustDecode(ClusterVersionSetRequest, buffer, start, end).ver);
+        this.setClusterVersion(this.mustDecode(ClusterVersionSetRequest, buffer, start, end).ver);
         break;
       case RequestField.clusterMemberAttrSet: {
-        const { memberId, memberAttributes } = mustDecode(ClusterMemberAttrSetRequest, buffer, start, end);
+        const { memberId, memberAttributes } = this.mustDecode(ClusterMemberAttrSetRequest, buffer, start, end);
         cluster.updateAttributes(memberId, memberAttributes?.name ?? '', memberAttributes?.clientUrls ?? []);
         break;
       }
       case RequestField.downgradeInfoSet: {
-        const { enabled, ver } = mustDecode(DowngradeInfoSetRequest, buffer, start, end);
+        const { enabled, ver } = this.mustDecode(DowngradeInfoSetRequest, buffer, start, end);
         cluster.setDowngrade(enabled, enabled ? ver : '');
         break;
       }
@@ -141,8 +154,20 @@ export class Applier {
         break;
       default:
         if (isAuthField(field)) throw authEntry();
-        assert(false, 'an entry holds a request that this version does not know');
+        assertApplicable(false, this.entry, 'holds no request that this version knows');
     }
+  }
+
+  private mustDecode<S extends Schema>(schema: S, buffer: Buffer, start: number, end: number): Message<S> {
+    const message = decode(schema, buffer, start, end);
+    assertApplicable(message !== undefined, this.entry, 'holds a request that does not parse');
+    return message;
+  }
+
+  /** Before anything of it is stored: every start reads it. */
+  private setClusterVersion(version: string): void {
+    assertApplicable(parseVersion(version) !== null, this.entry, 'sets the version of the cluster to what is none');
+    this.options.cluster.setVersion(version);
   }
 
   private get isCorrupt(): boolean {
@@ -160,7 +185,7 @@ export class Applier {
 
   private put(buffer: Buffer, start: number, end: number): void {
     const put = this.putRequest;
-    assert(put.parse(buffer, start, end), 'a committed put does not parse');
+    assertApplicable(put.parse(buffer, start, end), this.entry, 'holds a put that does not parse');
     if (this.isCorrupt) this.error = etcdErrors.corrupt;
     else if (this.isNoSpace) this.error = etcdErrors.noSpace;
     if (this.error !== null) return;
@@ -176,7 +201,7 @@ export class Applier {
 
   private txn(buffer: Buffer, start: number, end: number): void {
     const txn = new TxnRequest();
-    assert(txn.parse(buffer, start, end), 'a committed txn does not parse');
+    assertApplicable(txn.parse(buffer, start, end), this.entry, 'holds a txn that does not parse');
     const cost = txnCost(txn);
     if (this.isCorrupt) this.error = etcdErrors.corrupt;
     else if (cost > 0 && this.isNoSpace) this.error = etcdErrors.noSpace;
@@ -203,7 +228,7 @@ export class Applier {
 
   private deleteRange(buffer: Buffer, start: number, end: number): void {
     const request = this.deleteRequest;
-    assert(request.parse(buffer, start, end), 'a committed delete does not parse');
+    assertApplicable(request.parse(buffer, start, end), this.entry, 'holds a delete that does not parse');
     if (this.isCorrupt) {
       this.error = etcdErrors.corrupt;
       return;
@@ -216,7 +241,7 @@ export class Applier {
   }
 
   private range(buffer: Buffer, start: number, end: number): void {
-    assert(this.rangeRequest.parse(buffer, start, end), 'a committed range does not parse');
+    assertApplicable(this.rangeRequest.parse(buffer, start, end), this.entry, 'holds a range that does not parse');
     const { store } = this.options;
     if (this.isCorrupt) this.error = etcdErrors.corrupt;
     else if (!this.body.full) this.error = store.range(this.rangeRequest, this.body);
@@ -290,12 +315,6 @@ export class Applier {
 
 const GrantBody = { id: { no: 2, kind: 'int64' }, ttl: { no: 3, kind: 'int' } } as const;
 const AlarmBody = { alarms: { no: 2, kind: AlarmMember, repeated: true } } as const;
-
-function mustDecode<S extends Schema>(schema: S, buffer: Buffer, start: number, end: number): Message<S> {
-  const message = decode(schema, buffer, start, end);
-  assert(message !== undefined, 'a committed request does not parse');
-  return message;
-}
 
 /** Only an etcd of a mixed cluster proposes one. To pass over it would be another state than etcd's. */
 function authEntry(): FatalError {

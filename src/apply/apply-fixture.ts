@@ -144,7 +144,7 @@ function plainRange({ header, kvs, more, count }: Message<typeof RangeAnswer>): 
 
 const text = (bytes: Buffer | undefined): string => bytes?.toString('latin1') ?? '';
 
-/** Runs a Txn on the oracle: its answer, or why it fails. A put that keeps what is gone by then gives null: see rpc/kv-check.ts. */
+/** Runs a Txn on the oracle: its answer, or why it fails. A put that keeps what is gone by then gives null: see txn-overlaps.ts. */
 export class TxnModel {
   private readonly history: History;
   private readonly hasLease: (id: bigint) => boolean;

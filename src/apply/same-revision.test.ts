@@ -24,7 +24,7 @@ function randomOp(random: Random): OpInit {
   return { delete: { key: bytesOf(key), rangeEnd: bytesOf(random.below(2) === 0 ? '' : randomEnd(random, key)) } };
 }
 
-/** Siblings that undo each other. Not through rpc/kv-check.ts, which refuses most of them. */
+/** Siblings that undo each other. Not through txn-overlaps.ts, which refuses most of them. */
 function randomTxn(random: Random, depth = 0): TxnInit {
   const success: OpInit[] = [];
   for (let count = 1 + random.below(3); count > 0; count--) {

@@ -278,7 +278,7 @@ export class TxnRequest {
   parse(buffer: Buffer, start: number, end: number, depth = 0): boolean {
     if (depth > txnMessagesNestedMax) {
       this.isTooDeep = true;
-      return isTxn(buffer, start, end, depth);
+      return isTxn(buffer, start, end, depth, null);
     }
     const reader = readerAt(depth);
     reader.reset(buffer, start, end);
@@ -329,11 +329,34 @@ const deepReader = new Reader();
 const deepCompare = new Compare();
 const deepLeaves = [new RangeRequest(), new PutRequest(), new DeleteRangeRequest()] as const;
 
+/** A Txn that is looked over, without objects for its operations; reused. */
+export class TxnScan {
+  /** Of both branches of all Txns in it. */
+  putsEmptyKey = false;
+  keepsOld = false;
+  deletes = false;
+
+  /** Whether TxnRequest.parse() reads the whole of it, none of it too deep. */
+  parse(buffer: Buffer, start: number, end: number): boolean {
+    this.putsEmptyKey = this.keepsOld = this.deletes = false;
+    return isTxn(buffer, start, end, 0, this);
+  }
+
+  /** After parse() of an operation that is no Txn, into its one of deepLeaves. */
+  note(field: number): void {
+    if (field === 3) this.deletes = true;
+    if (field !== 2) return;
+    const put = deepLeaves[1];
+    if (put.keyStart === put.keyEnd) this.putsEmptyKey = true;
+    if (put.ignoreValue || put.ignoreLease) this.keepsOld = true;
+  }
+}
+
 /**
  * Whether the bytes are a Txn of messages that Go's decoder would take, judged as parse() does, but without recursion: the ends of
- * the messages around the present one are kept. A Txn and a RequestOp take turns.
+ * the messages around the present one are kept. A Txn and a RequestOp take turns. For a scan none may be deeper than parse() reads.
  */
-function isTxn(buffer: Buffer, start: number, end: number, depth: number): boolean {
+function isTxn(buffer: Buffer, start: number, end: number, depth: number, scan: TxnScan | null): boolean {
   const reader = deepReader;
   reader.reset(buffer, start, end);
   /** Of the message at each level; of a RequestOp the member that it has, of a Txn 0. */
@@ -362,6 +385,7 @@ function isTxn(buffer: Buffer, start: number, end: number, depth: number): boole
       members[level] = field;
     }
     if (isOp ? field === 4 : field !== 1) {
+      if (isOp && scan !== null && level + 1 > txnMessagesNestedMax) return false;
       ends.push(bytesEnd);
       members.push(0);
       reader.position = bytesStart;
@@ -369,6 +393,7 @@ function isTxn(buffer: Buffer, start: number, end: number, depth: number): boole
     } else {
       const leaf = isOp ? deepLeaves[field - 1]! : deepCompare;
       if (!leaf.parse(buffer, bytesStart, bytesEnd, depth)) return false;
+      if (isOp) scan?.note(field);
     }
   }
   return true;

@@ -4,6 +4,7 @@
 import type { Applier } from '../apply/applier.ts';
 import { putCost, txnCost } from '../apply/quota.ts';
 import { isOfKeys, isPaged, isReadOnly, isSerializable } from '../apply/txn.ts';
+import { checkOverlaps } from '../apply/txn-overlaps.ts';
 import { TxnRead } from '../apply/txn-read.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { ServerCall } from '../grpc/call.ts';
@@ -28,7 +29,7 @@ import {
 } from '../server/response-text.ts';
 import { ApplyWaiter, failMalformed, failWith, respondWithBody, respondWithMessage } from './answer.ts';
 import { type BigReads, ReadSize } from './big-reads.ts';
-import { checkDelete, checkOverlaps, checkPut, checkRange, checkTxn } from './kv-check.ts';
+import { checkDelete, checkPut, checkRange, checkTxn } from './kv-check.ts';
 import { RangeStreamHandler } from './range-stream.ts';
 
 const SERVICE = 'etcdserverpb.KV';

@@ -4,9 +4,10 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
+import { http2Limits } from '../connection-limits.ts';
 import { Router } from '../grpc/router.ts';
 import { SeededRandom } from '../io/random.ts';
-import { http2Limits, type ReadSlice, rangeStreamChunkBytesMax } from '../limits.ts';
+import { type ReadSlice, rangeStreamChunkBytesMax } from '../limits.ts';
 import { RangeCount } from '../mvcc/range-count.ts';
 import { CompactionRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';

@@ -4,10 +4,10 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, it } from 'node:test';
+import { http2Limits } from '../connection-limits.ts';
 import { Router } from '../grpc/router.ts';
 import type { GrpcServer } from '../grpc/server.ts';
 import { FrameType, SettingId } from '../http2/frame.ts';
-import { http2Limits } from '../limits.ts';
 import { ResponseHeader, WatchRequest } from '../proto/etcdserverpb.ts';
 import { decode, encode } from '../proto/message.ts';
 import { Event } from '../proto/mvccpb.ts';

@@ -23,6 +23,8 @@ import type { MembershipLog } from './membership-log.ts';
 export interface AppliedChange {
   /** Who proposed it waits for this; 0n for those that a new cluster begins with. */
   readonly id: bigint;
+  /** The entry's, which alone says whose it is when two members have taken the same id. */
+  readonly data: Buffer;
   readonly type: ConfChangeType;
   readonly nodeId: bigint;
   /** Null: it took effect. */
@@ -44,7 +46,7 @@ export function applyMembershipChange(parts: MemberParts, log: MembershipLog, en
   const refusal = take(parts, log, type, nodeId, context);
   if (refusal !== null) log.refusedAtApply(refusal.reason);
   const forRaft = confChangeAsV2({ type, nodeId: refusal === null ? nodeId : NONE, context });
-  return { id, type, nodeId, refusal, forRaft };
+  return { id, data: entry.data, type, nodeId, refusal, forRaft };
 }
 
 /**
@@ -79,8 +81,8 @@ export function promotionOf(id: bigint): Buffer {
   return Buffer.from(`{"id":${id},"peerURLs":null,"isPromote":true}`);
 }
 
-/** Adding and promoting are the same type of change. */
-function isPromotion(context: Buffer): boolean {
+/** Adding and promoting are the same type of change. `context` is that of a sound one. */
+export function isPromotion(context: Buffer): boolean {
   return (JSON.parse(context.toString()) as { isPromote?: unknown }).isPromote === true;
 }
 

@@ -256,6 +256,21 @@ test('two changes at once on the leader: the second is proposed when the first i
   assert.deepEqual(outcomes.map(shown), ['a b c d?', 'b c d? moved', 'b back c d?']);
 });
 
+test('two changes of one member under the same id, which two members may take: each hears of its own', async () => {
+  await cluster.begin(['a', 'b', 'c']);
+  const [leader, follower] = [await cluster.leader(), await cluster.follower()];
+  for (const name of [leader, follower]) Object.assign(cluster.member(name)['proposals'], { newId: () => 42n });
+  const id = cluster.id('b');
+  const first = cluster.update(leader, id, 'http://moved:1');
+  const second = cluster.update(follower, id, cluster.url('a'));
+  assert.equal(shown(await first), 'a c moved');
+  await cluster.until(() => cluster.member(follower).parts.cluster.member(id)!.peerUrls[0] === 'http://moved:1');
+  // What the leader dropped, since the first one was not applied there yet, ends with its time.
+  cluster.fixture(follower).advance(8000);
+  const own = [etcdErrors.timeout, etcdErrors.peerUrlExist].map(({ message }): string => message);
+  assert.ok(own.includes(shown(await second)), shown(await second));
+});
+
 test('the last voter stays, even when each of two removals was right when it was asked for', async () => {
   await cluster.begin(['a', 'b']);
   const leader = await cluster.leader();

@@ -206,10 +206,10 @@ export class MembershipChanges {
     if (change.isProposed) this.options.wake();
   }
 
-  /** The state machine has applied a change, perhaps one of this member's. */
-  applied({ id, refusal }: AppliedChange): void {
+  /** The state machine has applied a change, perhaps one of this member's: an id may be another member's, too (pending.ts). */
+  applied({ id, data, refusal }: AppliedChange): void {
     const change = this.changes.get(id);
-    if (change === undefined) return;
+    if (change === undefined || !change.data.equals(data)) return;
     this.changes.delete(id);
     this.log.answered(change.type, change.nodeId);
     if (refusal === null) change.done(null, this.parts.cluster.members());
