@@ -13,7 +13,8 @@ export const ReadOnlyOption = { safe: 0, leaseBased: 1 } as const;
 export type ReadOnlyOption = (typeof ReadOnlyOption)[keyof typeof ReadOnlyOption];
 
 /**
- * Lines about rare events (elections, snapshots, configuration). Those of one message are built only if debugEnabled.
+ * Lines about rare events (elections, snapshots, configuration), in the words and at the levels of etcd-io/raft: people match them. Those of
+ * single messages are built only if debugEnabled. What is different: docs/differences.md.
  */
 export interface RaftLogger {
   readonly debugEnabled: boolean;

@@ -2,11 +2,14 @@
 // etcd.
 //
 //   message   1->2 app term=2 prev=1/10 commit=9 entries=[2/11 "x", 2/12 ""]      prev is the term/index before the entries
-//   progress  2: replicate match=10 next=13 inflight=1 [paused] [inactive] [learner]
+//   progress  StateReplicate match=10 next=13 learner paused inactive inflight=1      etcd's own words
 
-import { ProgressState } from './progress.ts';
-import type { ProgressStatus, Ready, Status } from './raw-node.ts';
+import { ProgressState, type ProgressStatus } from './progress.ts';
+import type { Ready, Status } from './raw-node.ts';
 import {
+  ConfChangeTransition,
+  ConfChangeType,
+  type ConfChangeV2,
   type ConfState,
   type Entry,
   EntryType,
@@ -31,8 +34,14 @@ export function describeState(state: RaftState): string {
   return nameOf(RaftState, state);
 }
 
-export function describeMessageType(type: MessageType): string {
-  return nameOf(MessageType, type);
+const PROGRESS_STATES: Readonly<Record<ProgressState, string>> = {
+  [ProgressState.probe]: 'StateProbe',
+  [ProgressState.replicate]: 'StateReplicate',
+  [ProgressState.snapshot]: 'StateSnapshot',
+};
+
+export function progressStateName(state: ProgressState): string {
+  return PROGRESS_STATES[state];
 }
 
 export function describeConfState(state: ConfState): string {
@@ -45,6 +54,19 @@ export function describeConfState(state: ConfState): string {
   return text;
 }
 
+/** As Go prints it: names of the protocol's values, ids in decimal. */
+export function describeConfChange({ transition, changes, context }: ConfChangeV2): string {
+  let text = `transition:ConfChangeTransition${pascal(nameOf(ConfChangeTransition, transition))}`;
+  for (const { type, nodeId } of changes) {
+    text += ` changes:{type:ConfChange${pascal(nameOf(ConfChangeType, type))} node_id:${nodeId}}`;
+  }
+  return context.length === 0 ? text : `${text} context:${JSON.stringify(context.toString())}`;
+}
+
+function pascal(name: string): string {
+  return name[0]!.toUpperCase() + name.slice(1);
+}
+
 export function describeEntry(entry: Entry): string {
   const kind = entry.type === EntryType.normal ? '' : `${nameOf(EntryType, entry.type)} `;
   return `${entry.term}/${entry.index} ${kind}${JSON.stringify(entry.data.toString())}`;
@@ -55,7 +77,7 @@ function describeSnapshot(snapshot: Snapshot): string {
 }
 
 export function describeMessage(message: Message): string {
-  let text = `${hex(message.from)}->${hex(message.to)} ${describeMessageType(message.type)}`;
+  let text = `${hex(message.from)}->${hex(message.to)} ${nameOf(MessageType, message.type)}`;
   if (message.term !== 0) text += ` term=${message.term}`;
   switch (message.type) {
     case MessageType.app:
@@ -108,13 +130,13 @@ export function describeReady(ready: Ready): string[] {
   return lines;
 }
 
-export function describeProgress(progress: ProgressStatus): string {
-  let text = `${hex(progress.id)}: ${nameOf(ProgressState, progress.state)} match=${progress.match} next=${progress.next}`;
-  if (progress.pendingSnapshot > 0) text += ` snapshot=${progress.pendingSnapshot}`;
-  if (progress.inflightCount > 0) text += ` inflight=${progress.inflightCount}${progress.inflightFull ? '[full]' : ''}`;
-  if (progress.paused) text += ' paused';
-  if (!progress.recentActive) text += ' inactive';
+export function progressText(progress: ProgressStatus): string {
+  let text = `${progressStateName(progress.state)} match=${progress.match} next=${progress.next}`;
   if (progress.isLearner) text += ' learner';
+  if (progress.paused) text += ' paused';
+  if (progress.pendingSnapshot > 0) text += ` pendingSnap=${progress.pendingSnapshot}`;
+  if (!progress.recentActive) text += ' inactive';
+  if (progress.inflightCount > 0) text += ` inflight=${progress.inflightCount}${progress.inflightFull ? '[full]' : ''}`;
   return text;
 }
 

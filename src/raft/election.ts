@@ -7,9 +7,10 @@
 
 import { assert } from '../base/assert.ts';
 import { hex } from './describe.ts';
+import { messageTypeName } from './message-type-name.ts';
 import { VoteResult } from './quorum.ts';
 import type { Raft } from './raft.ts';
-import { EntryType, type Message, MessageType, NONE, type NodeId, newMessage, RaftState } from './types.ts';
+import { type Entry, EntryType, type Message, MessageType, NONE, type NodeId, newMessage, RaftState } from './types.ts';
 
 export type Campaign = 'pre-election' | 'election' | 'transfer';
 
@@ -23,9 +24,10 @@ export function tryCampaign(raft: Raft, kind: Campaign): void {
     raft.logger.warn(`${hex(raft.id)} is unpromotable and can not campaign`);
     return;
   }
-  if (hasUnappliedConfChange(raft)) {
+  // One that is committed here and not applied: its quorum is not known to this member yet.
+  if (unappliedConfChange(raft, raft.log.committed) !== null) {
     raft.logger.warn(
-      `${hex(raft.id)} cannot campaign at term ${raft.term}: a committed configuration change is not applied`,
+      `${hex(raft.id)} cannot campaign at term ${raft.term} since there are still pending configuration changes to apply`,
     );
     return;
   }
@@ -39,9 +41,12 @@ function campaign(raft: Raft, kind: Campaign): void {
   else raft.becomeCandidate();
   // A pre-vote asks for the term to come.
   const term = isPre ? raft.term + 1 : raft.term;
+  const last = `[logterm: ${raft.log.lastTerm}, index: ${raft.log.lastIndex}]`;
   for (const id of raft.tracker.voterIds()) {
     if (id === raft.id) continue;
     const request = newMessage(isPre ? MessageType.preVote : MessageType.vote, id);
+    const name = messageTypeName(request.type);
+    raft.logger.info(`${hex(raft.id)} ${last} sent ${name} request to ${hex(id)} at term ${raft.term}`);
     request.term = term;
     request.index = raft.log.lastIndex;
     request.logTerm = raft.log.lastTerm;
@@ -55,11 +60,12 @@ function campaign(raft: Raft, kind: Campaign): void {
 /** A vote or pre-vote of this campaign came in. */
 export function countVote(raft: Raft, from: NodeId, granted: boolean): void {
   const isPre = raft.state === RaftState.preCandidate;
+  const answer = messageTypeName(isPre ? MessageType.preVoteResp : MessageType.voteResp);
+  const received = `received ${answer}${granted ? '' : ' rejection'}`;
+  raft.logger.info(`${hex(raft.id)} ${received} from ${hex(from)} at term ${raft.term}`);
   raft.tracker.recordVote(from, granted);
-  raft.logger.info(
-    `${hex(raft.id)} has ${raft.tracker.countVotes(true)} ${isPre ? 'pre-votes' : 'votes'} and ` +
-      `${raft.tracker.countVotes(false)} rejections at term ${raft.term}, ${granted ? 'granted' : 'rejected'} by ${hex(from)}`,
-  );
+  const granting = `${raft.tracker.countVotes(true)} ${answer} votes`;
+  raft.logger.info(`${hex(raft.id)} has received ${granting} and ${raft.tracker.countVotes(false)} vote rejections`);
   const result = raft.tracker.electionResult();
   if (result === VoteResult.won) {
     if (isPre) campaign(raft, 'election');
@@ -75,6 +81,13 @@ export function inLease(raft: Raft, message: Message): boolean {
   return !message.context.equals(TRANSFER_CONTEXT);
 }
 
+export function voteRequestLine(raft: Raft, message: Message, verdict: 'cast' | 'rejected' | 'ignored'): string {
+  const here = `[logterm: ${raft.log.lastTerm}, index: ${raft.log.lastIndex}, vote: ${hex(raft.vote)}]`;
+  const there = `[logterm: ${message.logTerm}, index: ${message.index}]`;
+  const asker = `${verdict === 'cast' ? 'for' : 'from'} ${hex(message.from)}`;
+  return `${hex(raft.id)} ${here} ${verdict} ${messageTypeName(message.type)} ${asker} ${there} at term ${raft.term}`;
+}
+
 /** Answers a request for a vote or pre-vote. */
 export function answerVote(raft: Raft, message: Message): void {
   const isPre = message.type === MessageType.preVote;
@@ -87,11 +100,7 @@ export function answerVote(raft: Raft, message: Message): void {
     (isPre && message.term > raft.term);
   // Learners vote too: one may be a voter already and not know it yet; the candidate knows better or can't win.
   const granted = canVote && raft.log.isUpToDate(message.index, message.logTerm);
-  raft.logger.info(
-    `${hex(raft.id)} [logterm: ${raft.log.lastTerm}, index: ${raft.log.lastIndex}, vote: ${hex(raft.vote)}] ` +
-      `${granted ? 'cast' : 'rejected'} ${isPre ? 'pre-vote' : 'vote'} for ${hex(message.from)} ` +
-      `[logterm: ${message.logTerm}, index: ${message.index}] at term ${raft.term}`,
-  );
+  raft.logger.info(voteRequestLine(raft, message, granted ? 'cast' : 'rejected'));
   const response = newMessage(isPre ? MessageType.preVoteResp : MessageType.voteResp, message.from);
   // A grant carries the term that was asked for, which in a pre-vote is not ours; else the asker would take it for old.
   response.term = granted ? message.term : raft.term;
@@ -103,15 +112,15 @@ export function answerVote(raft: Raft, message: Message): void {
   }
 }
 
-/** A configuration change is committed here and not applied: its quorum is not known to this member yet. */
-function hasUnappliedConfChange(raft: Raft): boolean {
+/** The first configuration change of the log up to `last` that is not applied; null when there is none. */
+export function unappliedConfChange(raft: Raft, last: number): Entry | null {
   // Entries before firstIndex are part of a snapshot, whose configuration is in force already.
   let lo = Math.max(raft.log.applied + 1, raft.log.firstIndex);
-  while (lo <= raft.log.committed) {
-    const entries = raft.log.slice(lo, raft.log.committed + 1, raft.config.maxCommittedSizePerReady);
+  while (lo <= last) {
+    const entries = raft.log.slice(lo, last + 1, raft.config.maxCommittedSizePerReady);
     assert(entries !== null && entries.length > 0, 'unapplied entries must be there');
-    for (const entry of entries) if (entry.type !== EntryType.normal) return true;
+    for (const entry of entries) if (entry.type !== EntryType.normal) return entry;
     lo += entries.length;
   }
-  return false;
+  return null;
 }

@@ -22,7 +22,7 @@
 
 import { assert } from '../base/assert.ts';
 import { type RaftConfig, type RaftLogger, ReadOnlyOption } from './config.ts';
-import { describeEntry, describeMessage, describeProgress, describeReady, describeStatus } from './describe.ts';
+import { describeEntry, describeMessage, describeReady, describeStatus, hex, progressText } from './describe.ts';
 import { parseConfChange, Words } from './interaction-words.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import { ProposeStatus } from './propose.ts';
@@ -420,7 +420,7 @@ export class Interaction {
     const { stableIndex } = member.node;
     const stable = stableIndex === status.lastIndex ? '' : ` stable=${stableIndex}`;
     this.#print(`${member.config.id} ${describeStatus(status)}${stable}`);
-    for (const progress of status.progress) this.#print(`  ${describeProgress(progress)}`);
+    for (const progress of status.progress) this.#print(`  ${hex(progress.id)}: ${progressText(progress)}`);
   }
 
   #log(member: Member): void {

@@ -8,12 +8,12 @@ import { RaftLog } from './log.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import { seededRandom } from './simulation.ts';
 import { NO_TERM } from './storage.ts';
-import { entries, entry, voterStorage } from './testing.ts';
+import { entries, entry, silent, voterStorage } from './testing.ts';
 import type { Entry, Snapshot } from './types.ts';
 import { WriteQueue } from './write-queue.ts';
 
 function newLog(storage = new MemoryStorage()): RaftLog {
-  return new RaftLog(storage, Number.POSITIVE_INFINITY);
+  return new RaftLog(storage, Number.POSITIVE_INFINITY, silent);
 }
 
 /** Hands the new entries out as Ready `sequence`. */
@@ -98,7 +98,7 @@ test('only entries that are durable and committed are handed out to be applied',
 
 test('what is being applied is bounded in bytes, and one entry always goes', () => {
   const storage = new MemoryStorage();
-  const log = new RaftLog(storage, 100);
+  const log = new RaftLog(storage, 100, silent);
   log.append(
     [1, 2, 3].map((index) => entry(1, index, 'x'.repeat(60))),
     0,

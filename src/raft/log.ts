@@ -12,6 +12,7 @@
 
 import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
+import type { RaftLogger } from './config.ts';
 import { NO_TERM, type Storage } from './storage.ts';
 import { type Entry, entryBytes, payloadBytes, type Snapshot } from './types.ts';
 import { Unstable } from './unstable.ts';
@@ -29,6 +30,7 @@ export class RaftLog {
   readonly #unstable: Unstable;
   readonly writes: WriteQueue = new WriteQueue();
   readonly #applyingBytesMax: number;
+  readonly #logger: RaftLogger;
   #applyingQueue: Applying[] = [];
   #applyingBytes = 0;
   /**
@@ -46,9 +48,10 @@ export class RaftLog {
   lastIndex: number;
   lastTerm: number;
 
-  constructor(storage: Storage, applyingBytesMax: number) {
+  constructor(storage: Storage, applyingBytesMax: number, logger: RaftLogger) {
     this.#storage = storage;
     this.#applyingBytesMax = applyingBytesMax;
+    this.#logger = logger;
     this.lastIndex = storage.lastIndex();
     this.lastTerm = storage.term(this.lastIndex);
     assert(this.lastTerm !== NO_TERM, 'the storage does not know its last term');
@@ -126,7 +129,14 @@ export class RaftLog {
     if (!this.matchTerm(prevIndex, prevTerm)) return -1;
     let from = 0;
     while (from < entries.length && this.matchTerm(entries[from]!.index, entries[from]!.term)) from++;
-    if (from < entries.length) this.append(entries, from);
+    if (from < entries.length) {
+      const { index, term } = entries[from]!;
+      if (index <= this.lastIndex) {
+        const terms = `existing term: ${this.term(index)}, conflicting term: ${term}`;
+        this.#logger.info(`found conflict at index ${index} [${terms}]`);
+      }
+      this.append(entries, from);
+    }
     const lastNew = prevIndex + entries.length;
     this.commitTo(Math.min(commit, lastNew));
     return lastNew;

@@ -18,6 +18,20 @@ import type { NodeId } from './types.ts';
 export const ProgressState = { probe: 0, replicate: 1, snapshot: 2 } as const;
 export type ProgressState = (typeof ProgressState)[keyof typeof ProgressState];
 
+/** As somebody outside sees it. */
+export interface ProgressStatus {
+  readonly id: NodeId;
+  readonly match: number;
+  readonly next: number;
+  readonly state: ProgressState;
+  readonly isLearner: boolean;
+  readonly recentActive: boolean;
+  readonly paused: boolean;
+  readonly pendingSnapshot: number;
+  readonly inflightCount: number;
+  readonly inflightFull: boolean;
+}
+
 export class Progress {
   readonly id: NodeId;
   /** The log is known to agree with the leader's up to here. On the leader itself: how far its own log is durable. */
@@ -151,6 +165,12 @@ export class Progress {
 
   #regressCommit(): void {
     this.#sentCommit = Math.min(this.#sentCommit, this.next - 1);
+  }
+
+  status(): ProgressStatus {
+    const { id, match, next, state, isLearner, recentActive, isPaused, pendingSnapshot, inflights } = this;
+    const flow = { inflightCount: inflights.count, inflightFull: inflights.full };
+    return { id, match, next, state, isLearner, recentActive, paused: isPaused, pendingSnapshot, ...flow };
   }
 
   checkInvariants(): void {

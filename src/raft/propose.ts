@@ -1,7 +1,7 @@
 // How requests enter the log of a leader, or why they do not. Refusals are values: the server turns them into statuses.
 
-import { isJoint, leavesJoint } from './conf-change.ts';
-import { hex } from './describe.ts';
+import { isJoint, leavesJoint, toConfState } from './conf-change.ts';
+import { describeConfChange, describeConfState, hex } from './describe.ts';
 import type { Raft } from './raft.ts';
 import {
   type ConfChangeV2,
@@ -84,7 +84,7 @@ export function proposeOne(raft: Raft, type: EntryType, data: Buffer, result: Pr
  */
 export function proposeConfChange(raft: Raft, type: EntryType, data: Buffer, result: ProposeResult): void {
   if (raft.state === RaftState.leader) {
-    const reason = confChangeRefusal(raft, decode(raft, type, data));
+    const reason = checkConfChange(raft, type, data);
     if (reason !== 'none') {
       setDropped(result, reason);
       return;
@@ -100,7 +100,8 @@ export function proposeConfChange(raft: Raft, type: EntryType, data: Buffer, res
 export function proposeAutoLeave(raft: Raft, result: ProposeResult): void {
   proposeConfChange(raft, EntryType.confChangeV2, NO_BYTES, result);
   if (result.status !== ProposeStatus.accepted) return;
-  raft.logger.info(`${hex(raft.id)} leaves the joint configuration automatically`);
+  const joint = describeConfState(toConfState(raft.tracker.configuration));
+  raft.logger.info(`${hex(raft.id)} initiating automatic transition out of joint configuration ${joint}`);
 }
 
 /** Proposals of a follower. Nobody waits for an answer here: the follower sees its entries come back, or not. */
@@ -122,16 +123,32 @@ function withoutRefusedConfChanges(raft: Raft, entries: readonly Entry[]): reado
   if (entries.every((entry) => entry.type === EntryType.normal)) return entries;
   return entries.map((entry, i) => {
     if (entry.type === EntryType.normal) return entry;
-    const reason = confChangeRefusal(raft, decode(raft, entry.type, entry.data));
-    if (reason === 'none') {
+    if (checkConfChange(raft, entry.type, entry.data) === 'none') {
       raft.pendingConfIndex = raft.log.lastIndex + 1 + i;
       return entry;
     }
-    raft.logger.info(`${hex(raft.id)} ignores a configuration change: ${reason}`);
     // An empty entry in its place, so that the others of the message keep their order.
     return { term: 0, index: 0, type: EntryType.normal, data: NO_BYTES };
   });
 }
+
+/** Tells of a refusal as etcd's leader does, which proposes an empty entry in its place in both cases. */
+function checkConfChange(raft: Raft, type: EntryType, data: Buffer): DropReason {
+  const change = decode(raft, type, data);
+  const reason = confChangeRefusal(raft, change);
+  if (reason === 'none') return reason;
+  const pending = `possible unapplied conf change at index ${raft.pendingConfIndex} (applied to ${raft.log.applied})`;
+  const check = reason === 'configuration change pending' ? pending : (refusalWords.get(reason) ?? reason);
+  const at = describeConfState(toConfState(raft.tracker.configuration));
+  const what = change === null ? 'that is malformed' : describeConfChange(change);
+  raft.logger.info(`${hex(raft.id)} ignoring conf change ${what} at config ${at}: ${check}`);
+  return reason;
+}
+
+const refusalWords: ReadonlyMap<DropReason, string> = new Map([
+  ['must leave the joint configuration first', 'must transition out of joint config first'],
+  ['not in a joint configuration', 'not in joint state; refusing empty conf change'],
+]);
 
 function decode(raft: Raft, type: EntryType, data: Buffer): ConfChangeV2 | null {
   if (type === EntryType.confChangeV2 && data.length === 0) return LEAVE_JOINT;
@@ -165,10 +182,12 @@ function refusal(raft: Raft, bytes: number): DropReason {
 
 function passOn(raft: Raft, type: EntryType, datas: readonly Buffer[], result: ProposeResult): void {
   if (raft.state !== RaftState.follower || raft.lead === NONE) {
+    raft.tellNoLeader('proposal');
     setDropped(result, 'no leader');
     return;
   }
   if (raft.config.disableProposalForwarding) {
+    tellNotForwarded(raft);
     setDropped(result, 'forwarding disabled');
     return;
   }
@@ -181,6 +200,11 @@ function passOn(raft: Raft, type: EntryType, datas: readonly Buffer[], result: P
   result.index = 0;
   result.term = 0;
   result.reason = 'none';
+}
+
+export function tellNotForwarded(raft: Raft): void {
+  const leader = hex(raft.lead);
+  raft.logger.info(`${hex(raft.id)} not forwarding to leader ${leader} at term ${raft.term}; dropping proposal`);
 }
 
 function setAccepted(result: ProposeResult, raft: Raft): void {

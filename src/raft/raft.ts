@@ -28,7 +28,7 @@
 import { assert } from '../base/assert.ts';
 import { type Configuration, changeConfiguration, restoreConfiguration, toConfState } from './conf-change.ts';
 import { assertConfig, type RaftConfig, type RaftLogger, ReadOnlyOption } from './config.ts';
-import { describeConfState, hex } from './describe.ts';
+import { describeConfState, hex, progressText } from './describe.ts';
 import { RaftLog } from './log.ts';
 import { type Progress, ProgressState } from './progress.ts';
 import { ReadOnly } from './read-only.ts';
@@ -113,13 +113,14 @@ export class Raft {
     this.config = config;
     this.logger = config.logger;
     this.storage = config.storage;
-    this.log = new RaftLog(config.storage, config.maxCommittedSizePerReady);
+    this.log = new RaftLog(config.storage, config.maxCommittedSizePerReady, config.logger);
     this.tracker = new Tracker(config.id, config.maxInflightMessages, config.maxInflightBytes);
     const { hardState, confState } = config.storage.initialState();
     const restored = restoreConfiguration(confState);
     assert(restored.ok, 'the stored configuration is impossible');
     this.#appliedConfiguration = restored.configuration;
     this.tracker.switchTo(restored.configuration, restored.forgotten, this.log.lastIndex);
+    this.#tellConfiguration();
     this.#loadState(hardState);
     this.becomeFollower(this.term, NONE);
     this.logger.info(
@@ -234,11 +235,15 @@ export class Raft {
     if (!peer.recentActive) return false;
     const snapshot = this.log.snapshot();
     if (snapshot === null) return false;
-    assert(snapshot.meta.index > 0, 'a follower needs a snapshot and there is none');
-    peer.becomeSnapshot(snapshot.meta.index);
-    this.logger.info(
-      `${hex(this.id)} sends a snapshot to ${hex(peer.id)} [index: ${snapshot.meta.index}, term: ${snapshot.meta.term}]`,
-    );
+    const { index, term } = snapshot.meta;
+    assert(index > 0, 'a follower needs a snapshot and there is none');
+    if (this.logger.debugEnabled) {
+      const place = `[firstindex: ${this.log.firstIndex}, commit: ${this.log.committed}]`;
+      const what = `snapshot[index: ${index}, term: ${term}] to ${hex(peer.id)}`;
+      this.logger.debug(`${hex(this.id)} ${place} sent ${what} [${progressText(peer.status())}]`);
+    }
+    peer.becomeSnapshot(index);
+    this.tellProgress('paused sending replication messages to', peer);
     const message = newMessage(MessageType.snap, peer.id);
     message.snapshot = snapshot;
     this.send(message);
@@ -257,6 +262,16 @@ export class Raft {
 
   sendTimeoutNow(to: NodeId): void {
     this.send(newMessage(MessageType.timeoutNow, to));
+  }
+
+  tellNoLeader(dropped: string): void {
+    this.logger.info(`${hex(this.id)} no leader at term ${this.term}; dropping ${dropped}`);
+  }
+
+  /** `before` and `after` are etcd's words around the peer's id. Once a message to a peer that is away: built only if it is wanted. */
+  tellProgress(before: string, peer: Progress, after = ''): void {
+    if (!this.logger.debugEnabled) return;
+    this.logger.debug(`${hex(this.id)} ${before} ${hex(peer.id)}${after} [${progressText(peer.status())}]`);
   }
 
   // --- Becoming ---
@@ -444,10 +459,14 @@ export class Raft {
     this.#configurationChanged();
   }
 
-  /** What follows from a configuration that the tracker has taken over. */
-  #configurationChanged(): void {
+  #tellConfiguration(): void {
     const confState = toConfState(this.tracker.configuration);
     this.logger.info(`${hex(this.id)} switched to configuration ${describeConfState(confState)}`);
+  }
+
+  /** What follows from a configuration that the tracker has taken over. */
+  #configurationChanged(): void {
+    this.#tellConfiguration();
     if (this.state !== RaftState.leader) return;
     const self = this.tracker.self;
     if (self === null || self.isLearner) {

@@ -17,9 +17,9 @@
 import { assert } from '../base/assert.ts';
 import { EMPTY_CONFIGURATION, toConfState } from './conf-change.ts';
 import type { RaftConfig } from './config.ts';
-import { countVote, tryCampaign } from './election.ts';
+import { countVote, tryCampaign, unappliedConfChange } from './election.ts';
 import { checkInvariants } from './invariants.ts';
-import type { ProgressState } from './progress.ts';
+import type { ProgressStatus } from './progress.ts';
 import {
   newProposeResult,
   type ProposeResult,
@@ -82,19 +82,6 @@ export interface BootstrapPeer {
   readonly id: NodeId;
   /** The encoded raftpb.ConfChange that adds it. */
   readonly data: Buffer;
-}
-
-export interface ProgressStatus {
-  readonly id: NodeId;
-  readonly match: number;
-  readonly next: number;
-  readonly state: ProgressState;
-  readonly isLearner: boolean;
-  readonly recentActive: boolean;
-  readonly paused: boolean;
-  readonly pendingSnapshot: number;
-  readonly inflightCount: number;
-  readonly inflightFull: boolean;
 }
 
 export interface Status {
@@ -161,9 +148,18 @@ export class RawNode {
   get leadTransferee(): NodeId {
     return this.#raft.leadTransferee;
   }
+  /** Of a leader: there is no unapplied configuration change beyond this index. 0 on all others. */
+  get pendingConfIndex(): number {
+    return this.#raft.pendingConfIndex;
+  }
   /** The term of an entry of the log, durable or not; NO_TERM when compacted or not there. */
   termAt(index: number): number {
     return this.#raft.log.term(index);
+  }
+
+  /** The first configuration change of the log, committed or not, that is not applied; null when there is none. Walks over the tail. */
+  unappliedConfChange(): Entry | null {
+    return unappliedConfChange(this.#raft, this.#raft.log.lastIndex);
   }
 
   // --- Inputs ---
@@ -264,7 +260,10 @@ export class RawNode {
     const message = newMessage(MessageType.readIndex, NONE);
     message.entries = [{ term: 0, index: 0, type: EntryType.normal, data: context }];
     if (raft.state === RaftState.leader) return handleRead(raft, message);
-    if (raft.state !== RaftState.follower || raft.lead === NONE) return false;
+    if (raft.state !== RaftState.follower || raft.lead === NONE) {
+      if (raft.state === RaftState.follower) raft.tellNoLeader('index reading msg');
+      return false;
+    }
     raft.forward(message);
     return true;
   }
@@ -272,13 +271,13 @@ export class RawNode {
   /** The peer could not be reached. */
   reportUnreachable(id: NodeId): void {
     const peer = this.#peer(id);
-    if (peer !== undefined) reportUnreachable(peer);
+    if (peer !== undefined) reportUnreachable(this.#raft, peer);
   }
 
   /** The end of the transfer of a snapshot. */
   reportSnapshot(id: NodeId, succeeded: boolean): void {
     const peer = this.#peer(id);
-    if (peer !== undefined) reportSnapshot(peer, succeeded);
+    if (peer !== undefined) reportSnapshot(this.#raft, peer, succeeded);
   }
 
   #peer(id: NodeId): ReturnType<Raft['tracker']['get']> {
@@ -408,23 +407,7 @@ export class RawNode {
 
   status(): Status {
     const raft = this.#raft;
-    const progress =
-      raft.state !== RaftState.leader
-        ? []
-        : raft.tracker.all.map(
-            (one): ProgressStatus => ({
-              id: one.id,
-              match: one.match,
-              next: one.next,
-              state: one.state,
-              isLearner: one.isLearner,
-              recentActive: one.recentActive,
-              paused: one.isPaused,
-              pendingSnapshot: one.pendingSnapshot,
-              inflightCount: one.inflights.count,
-              inflightFull: one.inflights.full,
-            }),
-          );
+    const progress = raft.state === RaftState.leader ? raft.tracker.all.map((one) => one.status()) : [];
     return {
       id: raft.id,
       term: raft.term,

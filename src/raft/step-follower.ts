@@ -4,8 +4,9 @@
 import { assert } from '../base/assert.ts';
 import { restoreConfiguration } from './conf-change.ts';
 import { ReadOnlyOption } from './config.ts';
-import { hex } from './describe.ts';
+import { describeConfState, hex } from './describe.ts';
 import { countVote, tryCampaign } from './election.ts';
+import { tellNotForwarded } from './propose.ts';
 import type { Raft } from './raft.ts';
 import { type Message, MessageType, NONE, newMessage, RaftState, type Snapshot } from './types.ts';
 
@@ -19,11 +20,14 @@ export function stepFollower(raft: Raft, message: Message): void {
       handleLeader(raft, message);
       break;
     case MessageType.prop:
-      if (raft.lead !== NONE && !raft.config.disableProposalForwarding) raft.forward(message);
+      if (raft.lead === NONE) raft.tellNoLeader('proposal');
+      else if (raft.config.disableProposalForwarding) tellNotForwarded(raft);
+      else raft.forward(message);
       break;
     case MessageType.readIndex:
     case MessageType.transferLeader:
       if (raft.lead !== NONE) raft.forward(message);
+      else raft.tellNoLeader(message.type === MessageType.readIndex ? 'index reading msg' : 'leader transfer msg');
       break;
     case MessageType.readIndexResp:
       if (message.entries.length === 1) {
@@ -32,7 +36,7 @@ export function stepFollower(raft: Raft, message: Message): void {
       break;
     case MessageType.timeoutNow:
       raft.logger.info(
-        `${hex(raft.id)} is asked by ${hex(message.from)} to take over the leadership of term ${raft.term}`,
+        `${hex(raft.id)} [term ${raft.term}] received MsgTimeoutNow from ${hex(message.from)} and starts an election to get leadership.`,
       );
       // No pre-vote: the leader itself asks, so nobody's lease is in the way.
       tryCampaign(raft, 'transfer');
@@ -68,7 +72,7 @@ export function stepCandidate(raft: Raft, message: Message): void {
 export function forgetLeader(raft: Raft): void {
   if (raft.state !== RaftState.follower || raft.config.readOnlyOption === ReadOnlyOption.leaseBased) return;
   if (raft.lead === NONE) return;
-  raft.logger.info(`${hex(raft.id)} forgets leader ${hex(raft.lead)} at term ${raft.term}`);
+  raft.logger.info(`${hex(raft.id)} forgetting leader ${hex(raft.lead)} at term ${raft.term}`);
   raft.lead = NONE;
 }
 
@@ -97,8 +101,10 @@ function handleAppend(raft: Raft, message: Message): void {
   // answer.
   const hint = raft.log.findConflictByTerm(Math.min(message.index, raft.log.lastIndex), message.logTerm);
   if (raft.logger.debugEnabled) {
+    const ours = Math.max(raft.log.term(message.index), 0);
+    const asked = `[logterm: ${message.logTerm}, index: ${message.index}]`;
     raft.logger.debug(
-      `${hex(raft.id)} rejected an append after [logterm: ${message.logTerm}, index: ${message.index}] of ${hex(message.from)}`,
+      `${hex(raft.id)} [logterm: ${ours}, index: ${message.index}] rejected MsgApp ${asked} from ${hex(message.from)}`,
     );
   }
   response.index = message.index;
@@ -118,6 +124,10 @@ function handleHeartbeat(raft: Raft, message: Message): void {
 function handleSnapshot(raft: Raft, message: Message): void {
   const response = newMessage(MessageType.appResp, message.from);
   const restored = message.snapshot !== null && restore(raft, message.snapshot);
+  if (message.snapshot !== null) {
+    const verdict = `${restored ? 'restored' : 'ignored'} ${snapshotText(message.snapshot)}`;
+    raft.logger.info(`${hex(raft.id)} [commit: ${raft.log.committed}] ${verdict}`);
+  }
   response.index = restored ? raft.log.lastIndex : raft.log.committed;
   raft.send(response);
 }
@@ -132,14 +142,14 @@ function restore(raft: Raft, snapshot: Snapshot): boolean {
     confState.learners.includes(raft.id) ||
     confState.votersOutgoing.includes(raft.id);
   if (!isMember) {
-    raft.logger.warn(`${hex(raft.id)} ignored a snapshot whose configuration does not include it`);
+    raft.logger.warn(
+      `${hex(raft.id)} attempted to restore snapshot but it is not in the ConfState ${describeConfState(confState)}; should never happen`,
+    );
     return false;
   }
   if (raft.log.matchTerm(index, term)) {
     // The log holds that entry: all before it agrees and is committed. No need to throw the log away.
-    raft.logger.info(
-      `${hex(raft.id)} [commit: ${raft.log.committed}] moves its commit to the snapshot's index ${index}`,
-    );
+    raft.logger.info(`${hex(raft.id)} ${logText(raft)} fast-forwarded commit to ${snapshotText(snapshot)}`);
     raft.log.commitTo(index);
     return false;
   }
@@ -150,6 +160,14 @@ function restore(raft: Raft, snapshot: Snapshot): boolean {
   }
   raft.log.restore(snapshot);
   raft.takeSnapshotConfiguration(index, configuration.configuration);
-  raft.logger.info(`${hex(raft.id)} restored a snapshot [index: ${index}, term: ${term}]`);
+  raft.logger.info(`${hex(raft.id)} ${logText(raft)} restored ${snapshotText(snapshot)}`);
   return true;
+}
+
+function logText({ log }: Raft): string {
+  return `[commit: ${log.committed}, lastindex: ${log.lastIndex}, lastterm: ${log.lastTerm}]`;
+}
+
+function snapshotText({ meta }: Snapshot): string {
+  return `snapshot [index: ${meta.index}, term: ${meta.term}]`;
 }

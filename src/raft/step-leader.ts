@@ -53,14 +53,18 @@ export function handleRead(raft: Raft, message: Message): boolean {
 }
 
 function handleRejection(raft: Raft, message: Message, peer: Progress): void {
+  if (raft.logger.debugEnabled) {
+    const hinted = `hint: (index ${message.rejectHint}, term ${message.logTerm})`;
+    raft.logger.debug(
+      `${hex(raft.id)} received MsgAppResp(rejected, ${hinted}) from ${hex(peer.id)} for index ${message.index}`,
+    );
+  }
   // The follower's log has term logTerm at rejectHint. Where ours has a higher term at or before that index, the logs
   // can't agree, as terms only rise along a log: the probe goes to the last index where ours does not exceed it.
   const hint =
     message.logTerm > 0 ? raft.log.findConflictByTerm(message.rejectHint, message.logTerm).index : message.rejectHint;
   if (!peer.maybeDecrease(message.index, hint)) return;
-  if (raft.logger.debugEnabled) {
-    raft.logger.debug(`${hex(raft.id)} goes back to ${peer.next} for ${hex(peer.id)}, which rejected ${message.index}`);
-  }
+  raft.tellProgress('decreased progress of', peer, ' to');
   if (peer.state === ProgressState.replicate) peer.becomeProbe();
   raft.maybeSendAppend(peer, true);
 }
@@ -74,6 +78,7 @@ function handleAcceptance(raft: Raft, message: Message, peer: Progress): void {
   } else if (peer.state === ProgressState.snapshot) {
     // Whatever snapshot it installed: if the log goes on from there, appends can follow.
     if (peer.match + 1 >= raft.log.firstIndex) {
+      raft.tellProgress('recovered from needing snapshot, resumed sending replication messages to', peer);
       peer.becomeProbe();
       peer.becomeReplicate();
     }
@@ -83,7 +88,10 @@ function handleAcceptance(raft: Raft, message: Message, peer: Progress): void {
   raft.maybeCommit();
   // The window has room again, or the peer's new entries may be committed: sent with the Ready.
   if (peer.next <= raft.log.lastIndex || peer.canBumpCommit(raft.log.committed)) raft.broadcastAppend();
-  if (peer.id === raft.leadTransferee && peer.match === raft.log.lastIndex) raft.sendTimeoutNow(peer.id);
+  if (peer.id === raft.leadTransferee && peer.match === raft.log.lastIndex) {
+    raft.logger.info(`${hex(raft.id)} sent MsgTimeoutNow to ${hex(peer.id)} after received MsgAppResp`);
+    raft.sendTimeoutNow(peer.id);
+  }
 }
 
 function handleHeartbeatResponse(raft: Raft, message: Message, peer: Progress): void {
@@ -98,32 +106,43 @@ function handleHeartbeatResponse(raft: Raft, message: Message, peer: Progress): 
 
 /** A transfer to the leader itself only ends the one that is going on. */
 export function transferLeader(raft: Raft, peer: Progress): void {
-  if (peer.isLearner || peer.id === raft.leadTransferee) return;
+  if (peer.isLearner) return;
+  const here = `${hex(raft.id)} [term ${raft.term}]`;
+  const to = hex(peer.id);
+  if (peer.id === raft.leadTransferee) {
+    raft.logger.info(`${here} transfer leadership to ${to} is in progress, ignores request to same node ${to}`);
+    return;
+  }
   if (raft.leadTransferee !== NONE) {
-    raft.logger.info(
-      `${hex(raft.id)} [term ${raft.term}] gives up the transfer of leadership to ${hex(raft.leadTransferee)}`,
-    );
+    raft.logger.info(`${here} abort previous transferring leadership to ${hex(raft.leadTransferee)}`);
     raft.leadTransferee = NONE;
   }
   if (peer.id === raft.id) return;
-  raft.logger.info(`${hex(raft.id)} [term ${raft.term}] starts to transfer leadership to ${hex(peer.id)}`);
+  raft.logger.info(`${here} starts to transfer leadership to ${to}`);
   // It must be done within an election timeout.
   raft.electionElapsed = 0;
   raft.leadTransferee = peer.id;
-  if (peer.match === raft.log.lastIndex) raft.sendTimeoutNow(peer.id);
-  else raft.maybeSendAppend(peer, true);
+  if (peer.match === raft.log.lastIndex) {
+    raft.sendTimeoutNow(peer.id);
+    raft.logger.info(`${hex(raft.id)} sends MsgTimeoutNow to ${to} immediately as ${to} already has up-to-date log`);
+  } else {
+    raft.maybeSendAppend(peer, true);
+  }
 }
 
 /** The transport could not send to the peer: appends in flight are probably lost. */
-export function reportUnreachable(peer: Progress): void {
+export function reportUnreachable(raft: Raft, peer: Progress): void {
   if (peer.state === ProgressState.replicate) peer.becomeProbe();
+  raft.tellProgress('failed to send message to', peer, ' because it is unreachable');
 }
 
 /** The fate of a snapshot's transfer. Either way the next append waits: for the peer's answer, or for a heartbeat. */
-export function reportSnapshot(peer: Progress, succeeded: boolean): void {
+export function reportSnapshot(raft: Raft, peer: Progress, succeeded: boolean): void {
   if (peer.state !== ProgressState.snapshot) return;
   // Failed: probing must not go on after an index that the peer never got.
   if (!succeeded) peer.pendingSnapshot = 0;
   peer.becomeProbe();
+  const verdict = succeeded ? 'succeeded' : 'failed';
+  raft.tellProgress(`snapshot ${verdict}, resumed sending replication messages to`, peer);
   peer.paused = true;
 }

@@ -1,7 +1,8 @@
 // What a message does, whatever the role: the terms first (Raft 5.1), then votes, then the step of the role.
 
-import { describeMessageType, hex } from './describe.ts';
-import { answerVote, inLease } from './election.ts';
+import { hex } from './describe.ts';
+import { answerVote, inLease, voteRequestLine } from './election.ts';
+import { messageTypeName } from './message-type-name.ts';
 import type { Raft } from './raft.ts';
 import { stepCandidate, stepFollower } from './step-follower.ts';
 import { stepLeader } from './step-leader.ts';
@@ -29,17 +30,13 @@ export function step(raft: Raft, message: Message): void {
 function takeHigherTerm(raft: Raft, message: Message): boolean {
   const { type } = message;
   if ((type === MessageType.vote || type === MessageType.preVote) && inLease(raft, message)) {
-    raft.logger.info(
-      `${hex(raft.id)} ignored a vote request of ${hex(message.from)} for term ${message.term}: ` +
-        `the lease of leader ${hex(raft.lead)} lasts ${raft.config.electionTick - raft.electionElapsed} more ticks`,
-    );
+    const remaining = `remaining ticks: ${raft.config.electionTick - raft.electionElapsed}`;
+    raft.logger.info(`${voteRequestLine(raft, message, 'ignored')}: lease is not expired (${remaining})`);
     return false;
   }
   // A pre-vote asks for a term that nobody has yet, and its grant answers with that term.
   if (type === MessageType.preVote || (type === MessageType.preVoteResp && !message.reject)) return true;
-  raft.logger.info(
-    `${hex(raft.id)} [term: ${raft.term}] received ${describeMessageType(type)} with higher term from ${hex(message.from)} [term: ${message.term}]`,
-  );
+  tellOtherTerm(raft, message, 'received', 'higher');
   const isLeaders = type === MessageType.app || type === MessageType.heartbeat || type === MessageType.snap;
   raft.becomeFollower(message.term, isLeaders ? message.from : NONE);
   return true;
@@ -57,13 +54,17 @@ function answerLowerTerm(raft: Raft, message: Message): void {
     raft.send(newMessage(MessageType.appResp, message.from));
   } else if (type === MessageType.preVote) {
     // Silence could leave members of mixed versions without a leader for ever.
+    raft.logger.info(voteRequestLine(raft, message, 'rejected'));
     const response = newMessage(MessageType.preVoteResp, message.from);
     response.term = raft.term;
     response.reject = true;
     raft.send(response);
-  } else if (raft.logger.debugEnabled) {
-    raft.logger.debug(
-      `${hex(raft.id)} [term: ${raft.term}] ignored ${describeMessageType(type)} with lower term from ${hex(message.from)} [term: ${message.term}]`,
-    );
+  } else {
+    tellOtherTerm(raft, message, 'ignored', 'lower');
   }
+}
+
+function tellOtherTerm(raft: Raft, message: Message, event: string, than: 'higher' | 'lower'): void {
+  const text = `${event} a ${messageTypeName(message.type)} message with ${than} term from ${hex(message.from)}`;
+  raft.logger.info(`${hex(raft.id)} [term: ${raft.term}] ${text} [term: ${message.term}]`);
 }

@@ -1,10 +1,12 @@
 // What the unit tests of this folder share: entries, a configuration with small bounds, a driver that persists and
 // applies at once. Not for production code.
 
-import { type RaftConfig, ReadOnlyOption } from './config.ts';
+import { type RaftConfig, type RaftLogger, ReadOnlyOption } from './config.ts';
 import { MemoryStorage } from './memory-storage.ts';
 import type { RawNode, Ready } from './raw-node.ts';
 import { type Entry, EntryType, type Message, NO_BYTES, type NodeId } from './types.ts';
+
+export const silent: RaftLogger = { debugEnabled: false, debug: () => {}, info: () => {}, warn: () => {} };
 
 export function entry(term: number, index: number, data = ''): Entry {
   return { term, index, type: EntryType.normal, data: data === '' ? NO_BYTES : Buffer.from(data) };
@@ -35,7 +37,7 @@ export function testConfig(storage: MemoryStorage, changes: Partial<RaftConfig> 
     preVote: false,
     readOnlyOption: ReadOnlyOption.safe,
     random: () => 0,
-    logger: { debugEnabled: false, debug: () => {}, info: () => {}, warn: () => {} },
+    logger: silent,
     disableProposalForwarding: false,
     decodeConfChange: () => null,
     ...changes,

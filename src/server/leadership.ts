@@ -177,6 +177,27 @@ export class Leadership {
     }
   }
 
+  /** This member's own removal is in its log. In any case nothing is proposed here until raft gives the transfer up. */
+  giveAway(): void {
+    const { raft, id, logger } = this.parts;
+    if (!raft.isLeader || raft.leadTransferee !== NONE) return;
+    const to = this.longestConnected() ?? raft.status().confState.voters.find((voter) => voter !== id);
+    if (to === undefined) return;
+    const fields = { 'local-member-id': hexId(id), 'transferee-member-id': hexId(to) };
+    logger.info(CALLER, 'this leader is being removed; handing leadership over', fields);
+    raft.transferLeader(to);
+    this.wake();
+  }
+
+  /** The removal is committed: whoever has all of the log, as one of a quorum does, may lead in a round trip. */
+  giveToCaughtUp(): void {
+    const { raft, id } = this.parts;
+    const { progress, lastIndex, leadTransferee } = raft.status();
+    const those = progress.filter((one) => one.id !== id && !one.isLearner && one.match === lastIndex);
+    // That one has been told already.
+    if (those.length > 0 && those.every((one) => one.id !== leadTransferee)) raft.transferLeader(those[0]!.id);
+  }
+
   private longestConnected(): NodeId | null {
     const { raft, id, transport } = this.parts;
     let longest: NodeId | null = null;

@@ -1,5 +1,5 @@
 // Goal: the requests of reads that wait have so many bytes, wherever in the queue they wait; what leaves it, answered or failed, makes room.
-// A read is answered by its own round alone, whatever a peer's answers say. Method: the queue alone, over a raft whose rounds the test
+// A read is answered by its own round or by one that began later, whatever a peer's answers say. Method: the queue alone, over a raft whose rounds the test
 // confirms.
 
 import assert from 'node:assert/strict';
@@ -134,6 +134,79 @@ test('the answer to a round that was given up holds up no other, however far its
   bench.confirm(3);
   queue.answer(3);
   assert.deepEqual(seen, ['ready']);
+});
+
+test('a round that takes longer than a retry is answered by its own answer, and those that came meanwhile by the next', () => {
+  const bench = new Bench();
+  const { queue } = bench;
+  const first = bench.add(1, 0);
+  queue.startRound(0);
+  const second = bench.add(1, 100);
+  queue.startRound(100);
+  assert.deepEqual([queue.retry(0), bench.contexts.length], [0, 1], 'not yet');
+  assert.deepEqual([queue.retry(1), queue.retry(1)], [1, 0], 'once');
+  queue.startRound(500);
+  assert.equal(bench.contexts.length, 2);
+  // The way there and back is longer than the time between two retries.
+  assert.equal(queue.retry(501), 2);
+  queue.startRound(1000);
+  bench.confirm(7);
+  queue.answer(7);
+  assert.deepEqual([first, second], [['ready'], []]);
+  bench.confirm(7);
+  queue.answer(7);
+  assert.deepEqual(second, ['ready']);
+  // The third has nobody left: its answer is nobody's, and a read that comes begins a round of its own.
+  const third = bench.add(1, 1100);
+  queue.startRound(1100);
+  assert.equal(bench.contexts.length, 2);
+  bench.confirm(7);
+  queue.answer(7);
+  assert.deepEqual(third, []);
+  bench.confirm(8);
+  queue.answer(8);
+  assert.deepEqual(third, ['ready']);
+});
+
+test('the answer to a later round is one to those before it, not the other way round', () => {
+  const bench = new Bench();
+  const { queue } = bench;
+  const first = bench.add(1, 0);
+  queue.startRound(0);
+  const second = bench.add(1, 100);
+  queue.retry(1);
+  queue.startRound(500);
+  const [, later] = bench.contexts as [Buffer, Buffer];
+  queue.confirm([{ context: later, index: 3 }]);
+  queue.answer(3);
+  assert.deepEqual([first, second], [['ready'], ['ready']]);
+  // Nobody waits for the first one any more: what its late answer says counts for nobody.
+  const third = bench.add(1, 600);
+  bench.confirm(Number.MAX_SAFE_INTEGER);
+  bench.contexts.length = 0;
+  queue.startRound(600);
+  bench.confirm(4);
+  queue.answer(4);
+  assert.deepEqual(third, ['ready']);
+});
+
+test('with another leader no round of before counts, retried or not', () => {
+  const bench = new Bench();
+  const { queue } = bench;
+  const first = bench.add(1, 0);
+  queue.startRound(0);
+  queue.retry(1);
+  queue.startRound(500);
+  const second = bench.add(1, 600);
+  queue.restart();
+  for (const context of bench.contexts.splice(0)) queue.confirm([{ context, index: 1 }]);
+  queue.answer(1);
+  assert.deepEqual([first, second], [[], []]);
+  queue.startRound(700);
+  assert.equal(bench.contexts.length, 1);
+  bench.confirm(2);
+  queue.answer(2);
+  assert.deepEqual([first, second], [['ready'], ['ready']]);
 });
 
 test('the answer to a round of before a restart answers none of after it', () => {

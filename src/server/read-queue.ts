@@ -3,6 +3,7 @@
 // without a leader nobody's read is answered, and with one they wait for no more than a round.
 //
 //   new ──startRound──> in a round ──confirm──> confirmed ──answer (applied >= index)──> ready()
+//                            ├── no answer in time ──retry──> the next round begins beside it: the answer to either will do
 //                            └── the leader changed ──restart──> new, with a context of its own (etcd#20418)
 
 import { bigReadLimits } from '../limits.ts';
@@ -39,9 +40,15 @@ export class ReadQueue {
   private readonly raft: RawNode;
   private readonly ids: RoundIds;
   private fresh: WaitingRead[] = [];
-  /** By the counter of their round. */
+  /**
+   * By the counter of the round that a read came in with, in the order in which they began. Each reads a state behind the reads of the ones
+   * before it, so that its answer is theirs too. More than one only after a retry: then some may have no read of their own.
+   */
   private readonly rounds = new Map<number, readonly WaitingRead[]>();
+  /** Of the newest one. */
   private roundSinceMs = 0;
+  private newestRound = 0;
+  private isRetryDue = false;
   private requestBytes = 0;
   /** By ascending index. */
   private readonly confirmed: { readonly index: number; readonly reads: readonly WaitingRead[] }[] = [];
@@ -52,7 +59,7 @@ export class ReadQueue {
   }
 
   get hasNew(): boolean {
-    return this.fresh.length > 0;
+    return this.fresh.length > 0 || this.isRetryDue;
   }
 
   /** `requestBytes`: what is kept of its request. Beyond the bound it fails at once. */
@@ -65,16 +72,18 @@ export class ReadQueue {
     this.fresh.push({ waiter, sinceMs: nowMs, requestBytes });
   }
 
-  /** One at a time: what comes meanwhile shares the next one. */
+  /** One at a time, unless it takes too long: what comes meanwhile shares the next one. */
   startRound(nowMs: number): void {
-    if (this.fresh.length === 0 || this.rounds.size > 0) return;
+    if (!this.isRetryDue && (this.fresh.length === 0 || this.rounds.size > 0)) return;
     const round = this.ids.nextCounter();
     const context = Buffer.allocUnsafe(PREFIX_BYTES + COUNTER_BYTES);
     context.writeUInt16BE(this.ids.idPrefix, 0);
     context.writeUIntBE(round, PREFIX_BYTES, COUNTER_BYTES);
     if (!this.raft.readIndex(context)) return;
     this.rounds.set(round, this.fresh);
+    this.newestRound = round;
     this.roundSinceMs = nowMs;
+    this.isRetryDue = false;
     this.fresh = [];
   }
 
@@ -83,11 +92,24 @@ export class ReadQueue {
     for (const { context, index } of states) {
       if (context.length !== PREFIX_BYTES + COUNTER_BYTES || context.readUInt16BE(0) !== this.ids.idPrefix) continue;
       const round = context.readUIntBE(PREFIX_BYTES, COUNTER_BYTES);
-      const reads = this.rounds.get(round);
-      if (reads === undefined) continue;
-      this.confirmed.push({ index, reads });
-      this.rounds.delete(round);
+      if (!this.rounds.has(round)) continue;
+      for (const [begun, reads] of this.rounds) {
+        this.rounds.delete(begun);
+        if (reads.length > 0) this.confirmed.push({ index, reads });
+        if (begun === round) break;
+      }
+      if (!this.hasReads()) this.endRounds();
     }
+  }
+
+  private hasReads(): boolean {
+    for (const reads of this.rounds.values()) if (reads.length > 0) return true;
+    return false;
+  }
+
+  private endRounds(): void {
+    this.rounds.clear();
+    this.isRetryDue = false;
   }
 
   answer(appliedIndex: number): void {
@@ -96,29 +118,33 @@ export class ReadQueue {
     }
   }
 
-  /** A round begun before `beforeMs` that is not confirmed: its messages may be lost. Returns its number, 0 for none. */
+  /**
+   * The newest round was begun before `beforeMs` and is not confirmed: its messages may be lost, so another is due. Or they only take
+   * longer than that, so that the answer counts whenever it comes. Returns the number of the round, 0 for none.
+   */
   retry(beforeMs: number): number {
-    const [round] = this.rounds.keys();
-    if (round === undefined || this.roundSinceMs >= beforeMs) return 0;
-    this.restart();
-    return round;
+    if (this.rounds.size === 0 || this.isRetryDue || this.roundSinceMs >= beforeMs) return 0;
+    this.isRetryDue = true;
+    return this.newestRound;
   }
 
   /** A round whose leader went away gets no answer. */
   restart(): void {
-    for (const reads of this.rounds.values()) this.fresh = [...reads, ...this.fresh];
-    this.rounds.clear();
+    if (this.rounds.size === 0) return;
+    this.fresh = [...this.rounds.values(), this.fresh].flat();
+    this.endRounds();
   }
 
   /** Fails what has waited for a leader or a round since before `beforeMs`; returns how many. */
   expire(beforeMs: number): number {
     let expired = 0;
     for (const [round, reads] of this.rounds) {
-      if (reads[0]!.sinceMs >= beforeMs) break;
+      if (reads.length > 0 && reads[0]!.sinceMs >= beforeMs) break;
       this.rounds.delete(round);
       for (const read of reads) this.leave(read).failed(etcdErrors.timeout);
       expired += reads.length;
     }
+    if (this.rounds.size === 0) this.isRetryDue = false;
     // Confirmed, and the state machine does not come so far.
     for (let i = this.confirmed.length - 1; i >= 0; i--) {
       const { reads } = this.confirmed[i]!;
@@ -136,7 +162,7 @@ export class ReadQueue {
   fail(error: EtcdError): void {
     for (const read of this.fresh.splice(0)) this.leave(read).failed(error);
     for (const reads of this.rounds.values()) for (const read of reads) this.leave(read).failed(error);
-    this.rounds.clear();
+    this.endRounds();
     for (const { reads } of this.confirmed.splice(0)) for (const read of reads) this.leave(read).failed(error);
   }
 

@@ -9,7 +9,7 @@ import { armFailpoints, setFailpoint } from '../base/failpoint.ts';
 import { systemClock } from '../io/clock.ts';
 import { processFailpointControl } from '../io/failpoint-http.ts';
 import { SeededRandom } from '../io/random.ts';
-import { backendLimits, indexLimits } from '../limits.ts';
+import { backendLimits, indexLimits } from '../storage-limits.ts';
 import { applyTo, Model, OperationSource } from './backend-model.ts';
 
 /** Small ones, so that merges, slices and slabs turn over many times in a second. */

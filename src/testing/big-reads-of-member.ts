@@ -1,4 +1,4 @@
-// BigReads as main.ts makes it, for tests of src/rpc.
+// BigReads as process/grpc-services.ts makes it, for tests of src/rpc.
 
 import { systemClock } from '../io/clock.ts';
 import { type BigReadLimits, bigReadLimits } from '../limits.ts';

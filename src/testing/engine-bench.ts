@@ -7,9 +7,9 @@ import { Backend } from '../backend/backend.ts';
 import { FlusherInline } from '../backend/flusher-port.ts';
 import { ByteWriter } from '../base/byte-writer.ts';
 import { SimClock } from '../io/clock.ts';
-import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
 import { Store } from '../mvcc/store.ts';
 import { TxnRequest } from '../proto/kv-request.ts';
+import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { encodeTxn, type TxnInit } from './kv-messages.ts';
 import { MemoryStore } from './memory-tables.ts';
 

@@ -18,6 +18,8 @@ import { MemberFixture } from './member-fixture.ts';
 const TICK_MS = 10;
 /** What needs no tick takes some turns of the event loop, each of its messages one or two. */
 const turnsMax = 100;
+/** Who was removed dials the others anew so long after it has applied that, and at every tick from then on. */
+const redialMs = 1000;
 /** Connected since long ago, as far as health checks go. */
 const LONG_AGO_MS = -1e9;
 
@@ -32,6 +34,7 @@ class Node {
   admin: Admin | null = null;
   ticker: NodeJS.Timeout | null = null;
   id: NodeId = 0n;
+  removedMs: number | null = null;
 
   constructor(name: string, fixture: MemberFixture) {
     this.name = name;
@@ -108,7 +111,11 @@ export class MemberCluster {
     };
     await fixture.open(`--name=${name}`, `--initial-advertise-peer-urls=${node.url}`, ...flags);
     node.admin = this.newAdmin(node);
-    node.ticker = setInterval(() => node.member.tick(), TICK_MS);
+    node.removedMs = null;
+    node.ticker = setInterval(() => {
+      node.member.tick();
+      if (node.member.parts.cluster.isRemoved(node.id)) this.redial(node);
+    }, TICK_MS);
     await new Promise<void>((ready) => node.member.start(ready));
   }
 
@@ -215,6 +222,17 @@ export class MemberCluster {
   }
 
   // --- The network ---
+
+  /** A member that was removed, by those who know: they answer 410. */
+  private redial(node: Node): void {
+    const nowMs = node.member.parts.nowMs();
+    node.removedMs ??= nowMs;
+    if (nowMs < node.removedMs + redialMs) return;
+    for (const to of this.nodes.values()) {
+      if (!node.peers.has(to.id) || !this.isLinked(node, to) || !to.events!.isRemoved(node.id)) continue;
+      node.events!.refused('the member has been permanently removed from the cluster', to.id);
+    }
+  }
 
   private isLinked(from: Node, to: Node): boolean {
     return to.ticker !== null && !this.cut.has(from.name) && !this.cut.has(to.name);

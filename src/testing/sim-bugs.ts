@@ -10,7 +10,7 @@ import type { Member } from '../server/member.ts';
 import { SegmentReader, TailKind } from '../wal/segment-reader.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { SimHooks, SimMember } from './sim-member.ts';
-import type { SimOptions } from './sim-options.ts';
+import { type SimOptions, withRot } from './sim-options.ts';
 
 export interface PlantedBug {
   readonly name: string;
@@ -330,7 +330,8 @@ const ackBeforeSync: PlantedBug = {
     }),
   },
   change: with_({ ...crashing, syncMs: 10 }),
-  found: /is lost|committed twice|without the committed|does not start|not linearizable|goes back/,
+  // Or it ends, again and again, when the leader tells it of a commit behind its log.
+  found: /is lost|committed twice|without the committed|does not start|not linearizable|goes back|does not serve/,
 };
 
 const syncDropped: PlantedBug = {
@@ -442,6 +443,30 @@ const damageCut: PlantedBug = {
   found: /starts on damaged data|does not start|without the committed|committed twice|ends with exit code/,
 };
 
+const lastRecordCut: PlantedBug = {
+  name: 'a last record with a flipped bit is cut off like a torn one',
+  hooks: {},
+  patch: () =>
+    patchMethod(
+      SegmentReader.prototype,
+      'tail',
+      (original) =>
+        function (this: SegmentReader) {
+          const tail = original.call(this);
+          return tail.reason.includes('has flipped') ? { ...tail, kind: TailKind.torn } : tail;
+        },
+    ),
+  change: with_({ ...busy, faults: { damage: 2000 } }),
+  found: /starts on damaged data|ends with exit code 15|without the committed|committed twice/,
+};
+
+const rotNotLookedFor: PlantedBug = {
+  name: 'members are not compared',
+  hooks: opened(({ corruption }) => override(corruption, 'tick', () => {})),
+  change: (options) => withRot(with_(busy)(options)),
+  found: /rot of m\d+ is not found/,
+};
+
 export const plantedBugs: readonly PlantedBug[] = [
   voteNotPersisted,
   everyVoteGranted,
@@ -462,4 +487,6 @@ export const plantedBugs: readonly PlantedBug[] = [
   compactionSilent,
   snapshotIndexWrong,
   damageCut,
+  lastRecordCut,
+  rotNotLookedFor,
 ];

@@ -22,6 +22,7 @@ import { SimNetwork } from './sim-network.ts';
 import { SimOperator } from './sim-operator.ts';
 import { drawOptions, memberConfig, peerUrlOf, type SimOptions } from './sim-options.ts';
 import { Oracle, Violation } from './sim-oracle.ts';
+import { RotWatch } from './sim-rot.ts';
 import { SimWatcher } from './sim-watchers.ts';
 import { WatchViolation } from './watch-checker.ts';
 
@@ -84,6 +85,7 @@ class SimCluster {
   private readonly oracle = new Oracle();
   private readonly network: SimNetwork;
   private readonly injector: FaultInjector;
+  private readonly rotWatch: RotWatch;
   private readonly clients: SimClient[] = [];
   private readonly watchers: SimWatcher[] = [];
   private readonly holders: SimLeaseHolder[] = [];
@@ -127,7 +129,11 @@ class SimCluster {
         members: clusterMembers,
       }));
     }
-    this.injector = new FaultInjector(world, this.members, options.faults);
+    this.rotWatch = new RotWatch(
+      { ...world, members: this.members, after: (delayMs, go) => this.after(delayMs, go) },
+      () => this.loop.nowMs,
+    );
+    this.injector = new FaultInjector(world, this.members, options.faults, options.rotsRows ? this.rotWatch : null);
   }
 
   private newMember(config: ServerConfig, plan: () => StartPlan | null): SimMember {
@@ -138,6 +144,10 @@ class SimCluster {
     member.speed.flushMs = options.flushMs;
     this.members.push(member);
     return member;
+  }
+
+  private after(delayMs: number, go: () => void): void {
+    this.loop.after(delayMs, () => this.check(go));
   }
 
   private note(line: string): void {
@@ -206,7 +216,7 @@ class SimCluster {
       random,
       oracle,
       members,
-      after: (delayMs: number, run: () => void) => void loop.after(delayMs, () => this.check(run)),
+      after: (delayMs: number, go: () => void) => this.after(delayMs, go),
       nowMs: () => loop.nowMs,
       note: (line: string) => this.note(line),
     };
@@ -235,6 +245,7 @@ class SimCluster {
       options.memberCount,
     );
     this.operator.start();
+    if (options.corruptCheckMs > 0) this.rotWatch.start();
     for (const client of this.clients) client.start();
     for (const watcher of this.watchers) watcher.start();
   }
@@ -246,13 +257,17 @@ class SimCluster {
     this.operator?.stop();
     const endMs = this.loop.nowMs + recoveryMs;
     const isWhole = (): boolean =>
-      this.expected().every((sim) => sim.isServing) && this.areRemovedGone() && this.operator?.isReplacing !== true;
+      this.expected().every((sim) => sim.isServing) &&
+      this.areRemovedGone() &&
+      this.operator?.isReplacing !== true &&
+      this.rotWatch.isOver;
     await this.goOnUntil(endMs, isWhole);
     if (this.failure !== null) return;
     if (!isWhole()) {
       const missing = this.expected().filter((sim) => !sim.isServing);
       const names = missing.map(({ name }) => name).join(', ');
-      const what = missing.length > 0 ? `${names} does not serve` : 'a member that was removed still runs';
+      const rest = this.rotWatch.isOver ? 'a member that was removed still runs' : this.rotWatch.stateText();
+      const what = missing.length > 0 ? `${names} does not serve` : rest;
       this.violated(`${recoveryMs} ms after the last fault ${what}: ${this.stateText()}`);
       return;
     }
@@ -344,6 +359,7 @@ class SimCluster {
     const { oracle, clients } = this;
     const history = [
       ...this.ownHistory,
+      ...this.rotWatch.history,
       ...clients.flatMap((client) => client.history),
       ...this.holders.flatMap((holder) => [...holder.history, ...holder.ends()]),
     ];
@@ -391,7 +407,16 @@ class SimCluster {
       failure: this.failure,
       traceHash: (this.hash >>> 0).toString(16),
       trace: this.lines.slice(-TRACE_LINES),
-      faults: { ...injector.counts, ...this.operator?.counts, lost, repeated, overtaken, snapshots, snapshotsCut },
+      faults: {
+        ...injector.counts,
+        ...this.operator?.counts,
+        ...this.rotWatch.counts,
+        lost,
+        repeated,
+        overtaken,
+        snapshots,
+        snapshotsCut,
+      },
       calls,
       revision: oracle.history.revision,
       leaderChanges: oracle.leaderChanges,

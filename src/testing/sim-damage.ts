@@ -1,7 +1,7 @@
 // What a disk does to what it was given to keep, while its member is down: bits of the WAL that flip, entries of the database that are
 // no longer what was written, reads that fail. Only such damage as a member can tell from what a crash leaves, so that it has to end
-// the start with the exit code for it: not the WAL's last record, which might as well be a write that did not finish, and not the bytes
-// of a row's value, for which neither LMDB nor bbolt keeps a checksum (the corruption check is for those, src/server).
+// the start with the exit code for it: of the WAL's last record a single bit, since more than that might as well be a write that did not
+// finish, and not the bytes of a row's value (sim-rot.ts).
 
 import { ExitCode } from '../base/fatal.ts';
 import type { Random } from '../io/random.ts';
@@ -43,22 +43,30 @@ function rotLog(sim: SimMember, random: Random): Damage | null {
   if (path === undefined) return null;
   const reader = SegmentReader.open(disk, path);
   if (typeof reader === 'string') return null;
-  // Up to where the last record begins. A rotation that a crash has interrupted leaves a last segment without records: then the one
-  // before it has the last.
   let beforeLast = 0;
-  let position = 0;
+  let end = 0;
   while (reader.next()) {
-    beforeLast = position;
-    position = reader.position;
+    beforeLast = end;
+    end = reader.position;
   }
   reader.close();
   const isLast = which === segments.length - 1;
-  const end = which < segments.length - 2 ? position : beforeLast;
   if (end === 0) return null;
   // Without the magic bytes it is not known to be a WAL of keelson's: another exit code.
-  const at = segmentMagic.length + random.below(end - segmentMagic.length);
+  const from = random.below(3) === 0 ? Math.max(beforeLast, segmentMagic.length) : segmentMagic.length;
+  const at = from + random.below(end - from);
   const mask = 1 << random.below(8);
   disk.rot(path, at, mask);
+  if (
+    disk
+      .content(path)
+      .subarray(at, end)
+      .every((byte) => byte === 0)
+  ) {
+    // The last bit that the last record had: its write may have ended before it.
+    disk.rot(path, at, mask);
+    return null;
+  }
   return { what: `byte ${at} of ${path} (^ ${mask})`, exitCode: ExitCode.walCorrupt, isMet: isLast, isPassing: false };
 }
 

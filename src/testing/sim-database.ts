@@ -27,9 +27,9 @@ import { type Clock, SimClock } from '../io/clock.ts';
 import type { Disk } from '../io/file.ts';
 import type { StreamFile } from '../io/stream-file.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
 import { type BucketSource, planBolt, snapshotWithHash, writeBolt } from '../snapshot/bolt-writer.ts';
 import { BUCKET_NAMES, MetaKey } from '../snapshot/schema.ts';
+import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { MemoryStore } from './memory-tables.ts';
 
 /** Small, so that slabs, merges and slices turn over in a short life. */

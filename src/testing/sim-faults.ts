@@ -1,10 +1,11 @@
 // What strikes a simulated cluster, at random times of the means that its options give: processes killed, machines that lose power at
 // any write, pauses, cuts of the network in one direction or both, clogged links, disks that stand still, are full or damage what
-// they hold (sim-damage.ts), wall clocks that jump, leadership handed about. Never more at once than the cluster must survive for safety: that is all of it.
+// they hold (sim-damage.ts, sim-rot.ts), wall clocks that jump, leadership handed about. Never more at once than the cluster must survive for safety: that is all of it.
 
 import { type Damage, damageOf } from './sim-damage.ts';
 import type { SimMember, SimWorld } from './sim-member.ts';
 import type { FaultRates } from './sim-options.ts';
+import { type RotWatch, rotRow } from './sim-rot.ts';
 
 /** How often somebody looks who is down. */
 const lookMs = 50;
@@ -27,12 +28,15 @@ export class FaultInjector {
   private readonly world: SimWorld;
   private readonly members: readonly SimMember[];
   private readonly rates: FaultRates;
+  private readonly rotWatch: RotWatch | null;
   private isOver = false;
 
-  constructor(world: SimWorld, members: readonly SimMember[], rates: FaultRates) {
+  /** With a `rotWatch` what is damaged is rows. */
+  constructor(world: SimWorld, members: readonly SimMember[], rates: FaultRates, rotWatch: RotWatch | null) {
     this.world = world;
     this.members = members;
     this.rates = rates;
+    this.rotWatch = rotWatch;
   }
 
   start(): void {
@@ -176,9 +180,16 @@ export class FaultInjector {
     const { members, world } = this;
     const voters = sim.member?.parts.raft.status().confState.voters ?? [];
     if (voters.length < 3 || !sim.isServing) return;
-    if (members.some((one) => one.isLost || one.damage !== null || one.isUnplaced)) return;
+    if (members.some((one) => one.isLost || one.damage !== null || one.rot !== null || one.isUnplaced)) return;
     sim.die('power', 'its disk fails');
     sim.disk.capacityBytes = Number.POSITIVE_INFINITY;
+    if (this.rotWatch !== null) {
+      sim.rot = rotRow(sim, world.random);
+      if (sim.rot === null) return;
+      this.rotWatch.counts.rotted++;
+      world.note(`a row of ${sim.name} has rotted`);
+      return;
+    }
     sim.damage = damageOf(sim, world.random);
     if (sim.damage !== null) world.note(`${sim.name} is damaged: ${sim.damage.what}`);
   }

@@ -5,7 +5,7 @@
 import { Admin } from '../admin/admin.ts';
 import { memberSource } from '../admin/member-source.ts';
 import { silentObserver } from '../backend/backend-options.ts';
-import { FatalError } from '../base/fatal.ts';
+import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import { etcdVersion } from '../config/version.ts';
 import type { Disk } from '../io/file.ts';
@@ -27,6 +27,7 @@ import { type DatabaseHost, openSimBackend, SimStreamFile, simDatabases, smallLi
 import { SimCrash, SimDisk } from './sim-disk.ts';
 import { MemberClock, type SimLoop } from './sim-loop.ts';
 import { type SimNetwork, SimPeerRequests, SimTransport, type Station } from './sim-network.ts';
+import type { Rot } from './sim-rot.ts';
 
 /** What test code may put in the place of a part: planted bugs. */
 export interface SimHooks {
@@ -77,6 +78,10 @@ export class SimMember {
   memberId = 0n;
   /** What its disk has done to its data, until a start has told. */
   damage: Damage | null = null;
+  /** What has rotted in its database, until it is found. */
+  rot: Rot | null = null;
+  /** Its last life has ended before it served, since another member has other data; until the operator has seen it. */
+  refusesToServe = false;
   /** Its data is damaged and it has said so: it does not start until it is replaced. */
   isLost = false;
   private pausedUntilMs = 0;
@@ -180,11 +185,30 @@ export class SimMember {
       this.memberId = member.parts.id;
       this.admin = this.newAdmin(member, this.entrance());
       world.hooks.opened?.(member, this);
-      member.start(() => {
-        this.isServing = true;
-        world.note(`${this.name} serves`);
-      });
+      const enter = this.entrance();
+      // The server goes on in a turn of its own.
+      member.start(() => void world.loop.after(0, () => enter(() => this.checkFirst(member))));
       this.scheduleTick();
+    });
+  }
+
+  /** As initial-check.ts, without a promise. */
+  private checkFirst(member: Member): void {
+    const serve = (): void => {
+      this.isServing = true;
+      this.world.note(`${this.name} serves`);
+    };
+    const isChecked = this.config.features.enabled('InitialCorruptCheck') && member.parts.backend.consistentIndex > 0;
+    if (!isChecked) {
+      serve();
+      return;
+    }
+    member.corruption.initialCheck((error) => {
+      if (error === null) serve();
+      else {
+        this.refusesToServe = true;
+        this.fatal(new FatalError(ExitCode.backendCorrupt, error));
+      }
     });
   }
 

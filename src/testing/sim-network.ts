@@ -23,17 +23,29 @@ import { type Message, MessageType, type NodeId } from '../raft/types.ts';
 import type { SimLoop } from './sim-loop.ts';
 
 export interface LinkFaults {
-  /** Mean of the exponential delay. */
+  /** No message takes less: the length of the way. */
+  leastMs: number;
+  /** Mean of the exponential delay beyond it. */
   delayMs: number;
   loss: number;
   repeat: number;
+  /** Chance that a message gets lost on the way and TCP sends it again: it comes late, and all behind it as well. */
+  resend: number;
   /** Chance that a message does not wait for the one before it. */
   overtake: number;
   /** Chance that a transfer of a snapshot breaks off, each chunk. */
   cutOff: number;
 }
 
-export const calmLink: LinkFaults = { delayMs: 0.5, loss: 0, repeat: 0, overtake: 0, cutOff: 0 };
+export const calmLink: LinkFaults = {
+  leastMs: 0.05,
+  delayMs: 0.5,
+  loss: 0,
+  resend: 0,
+  repeat: 0,
+  overtake: 0,
+  cutOff: 0,
+};
 
 interface Link {
   isUp: boolean;
@@ -156,7 +168,15 @@ export class SimNetwork {
   }
 
   private delayMs(): number {
-    return 0.05 - this.faults.delayMs * Math.log(1 - this.random.float());
+    return this.faults.leastMs - this.faults.delayMs * Math.log(1 - this.random.float());
+  }
+
+  /** As Linux does it: a round trip and 200 ms until the first time that it is sent again, then twice as long, and so on. */
+  private resendMs(): number {
+    const { resend, leastMs } = this.faults;
+    let totalMs = 0;
+    for (let waitMs = 2 * leastMs + 200; this.chance(resend); waitMs *= 2) totalMs += waitMs;
+    return totalMs;
   }
 
   /** When something that goes onto the link now is there; Infinity: never. */
@@ -166,7 +186,7 @@ export class SimNetwork {
       counts.lost++;
       return Infinity;
     }
-    let at = Math.max(loop.nowMs + this.delayMs(), link.clogUntilMs);
+    let at = Math.max(loop.nowMs + this.delayMs() + this.resendMs(), link.clogUntilMs);
     if (at < link.lastArrivalMs) {
       if (this.chance(this.faults.overtake)) counts.overtaken++;
       else at = link.lastArrivalMs;
@@ -197,7 +217,7 @@ export class SimNetwork {
     if (station === undefined || !link.isUp) return;
     const message = copyOf(bytes);
     station.enter(() => {
-      if (station.events.isRemoved(message.from)) this.refuse(message.from);
+      if (station.events.isRemoved(message.from)) this.refuse(message.from, to);
       else station.events.message(message);
     });
   }
@@ -205,16 +225,16 @@ export class SimNetwork {
   dial(from: Station, to: NodeId): void {
     const station = this.station(to)!;
     station.enter(() => {
-      if (station.events.isRemoved(from.id)) this.refuse(from.id);
+      if (station.events.isRemoved(from.id)) this.refuse(from.id, to);
       else station.met(from.id, from.url);
     });
   }
 
   /** The answer 410 to whoever was removed. */
-  private refuse(from: NodeId): void {
+  private refuse(from: NodeId, by: NodeId): void {
     const sender = this.station(from);
     if (sender === undefined) return;
-    this.loop.after(1, () => sender.enter(() => sender.events.refused('the member has been permanently removed')));
+    this.loop.after(1, () => sender.enter(() => sender.events.refused('the member has been permanently removed', by)));
   }
 
   reportUnreachable(from: Station, to: NodeId): void {

@@ -11,6 +11,7 @@ import { KeyValueView } from '../proto/mvccpb.ts';
 import type { Entry } from '../raft/types.ts';
 import type { Member } from '../server/member.ts';
 import type { SimMember } from './sim-member.ts';
+import { mayRot } from './sim-rot.ts';
 import { type TrueEvent, TrueHistory } from './watch-checker.ts';
 
 export class Violation extends Error {
@@ -254,7 +255,8 @@ export class Oracle {
 
 function isSame(a: TrueEvent, b: TrueEvent): boolean {
   if (a.isDelete !== b.isDelete || a.key !== b.key) return false;
-  return a.isDelete || (a.value === b.value && a.createRevision === b.createRevision && a.version === b.version);
+  const isSameValue = a.value === b.value || mayRot(a.key);
+  return a.isDelete || (isSameValue && a.createRevision === b.createRevision && a.version === b.version);
 }
 
 function text(events: readonly TrueEvent[]): string {

@@ -1,9 +1,11 @@
 // make simulate: seed after seed of the simulated cluster until it is stopped, a JSON line for each and the totals now and then. A seed that
 // fails prints the end of its trace and ends the run (--keep-going: it does not). With --seed=N that seed alone, with all of its trace.
-//   node src/testing/simulate.ts [--seed=N] [--from=N] [--seconds=N] [--keep-going]
+//   node src/testing/simulate.ts [--seed=N] [--from=N] [--seconds=N] [--keep-going] [--members=N]
+// --members: so many at the beginning, in the place of what the seed draws.
 
 import { parseArgs } from 'node:util';
 import { type SimReport, simulate } from './sim-cluster.ts';
+import type { SimOptions } from './sim-options.ts';
 
 interface Totals {
   seeds: number;
@@ -53,11 +55,16 @@ const { values } = parseArgs({
     from: { type: 'string' },
     seconds: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
+    members: { type: 'string' },
   },
 });
 
+function change(options: SimOptions): SimOptions {
+  return values.members === undefined ? options : { ...options, memberCount: Number(values.members) };
+}
+
 async function one(seed: number): Promise<void> {
-  const report = await simulate(seed, { onLine: (line) => console.log(line) });
+  const report = await simulate(seed, { change, onLine: (line) => console.log(line) });
   console.log(JSON.stringify(report.options));
   console.log(lineOf(report));
   process.exitCode = report.failure === null ? 0 : 1;
@@ -71,13 +78,14 @@ async function many(from: number, seconds: number): Promise<void> {
   });
   const endMs = performance.now() + seconds * 1000;
   for (let seed = from; !isStopped && performance.now() < endMs; seed++) {
-    const report = await simulate(seed);
+    const report = await simulate(seed, { change });
     add(totals, report);
     console.log(lineOf(report));
     if (totals.seeds % 100 === 0) print(totals);
     if (report.failure === null) continue;
     for (const line of report.trace) console.log(line);
-    console.log(`again, with all of its trace: node src/testing/simulate.ts --seed=${seed}`);
+    const members = values.members === undefined ? '' : ` --members=${values.members}`;
+    console.log(`again, with all of its trace: node src/testing/simulate.ts --seed=${seed}${members}`);
     process.exitCode = 1;
     if (!values['keep-going']) break;
   }

@@ -21,6 +21,7 @@ export interface TransportMemberOptions {
   readonly port?: number;
   readonly version?: string;
   readonly timings?: Partial<TransportTimings>;
+  readonly unfinishedBytesMax?: number;
   /** Takes what arrives of a snapshot; by default it is kept. */
   readonly receipt?: (message: Message) => SnapshotReceipt | null;
 }
@@ -44,6 +45,8 @@ export class TransportMember implements PeerEvents {
   readonly logLines: string[] = [];
   readonly removed: Set<NodeId> = new Set();
   readonly refusals: string[] = [];
+  /** Who refused, in the same order. */
+  readonly refusedBy: NodeId[] = [];
   readonly unreachableIds: NodeId[] = [];
   readonly snapshotResults: boolean[] = [];
   /** Of snapshots that came whole. */
@@ -80,6 +83,7 @@ export class TransportMember implements PeerEvents {
       }),
       network: this.network,
       timings: options.timings ?? quickTimings,
+      ...(options.unfinishedBytesMax === undefined ? {} : { unfinishedBytesMax: options.unfinishedBytesMax }),
     });
     this.transport.start(this);
     this.#serve();
@@ -159,8 +163,9 @@ export class TransportMember implements PeerEvents {
   isRemoved(id: NodeId): boolean {
     return this.removed.has(id);
   }
-  refused(reason: string): void {
+  refused(reason: string, by: NodeId): void {
     this.refusals.push(reason);
+    this.refusedBy.push(by);
   }
 }
 
