@@ -20,7 +20,7 @@ export const ExitCode = {
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
-/** An error of the environment. main.ts logs it at level fatal and exits with `exitCode`. */
+/** An error of the environment. process/fatal-exit.ts logs it at level fatal and exits with `exitCode`. */
 export class FatalError extends Error {
   override readonly name: string = 'FatalError';
   readonly exitCode: ExitCode;

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { grpcLimits } from '../limits.ts';
+import { grpcLimits } from '../connection-limits.ts';
 import { frameOf, grpcMessage, TestClient, uint32 } from '../testing/http2-client.ts';
 import type { ServerCall } from './call.ts';
 import { Router } from './router.ts';

@@ -156,11 +156,17 @@ export abstract class CallInput extends Http2Stream implements Grantee {
       const from = assembly.start;
       const at = this.consume(assembly.buffer, from, assembly.end);
       // dropInput() has settled the account when the call ended meanwhile.
-      if (this.ended) return;
+      if (this.ended) {
+        assembly.release();
+        return;
+      }
       assembly.start = at;
       owner.assemblyBytes -= at - from;
+      if (assembly.bytes === 0) {
+        assembly.release();
+        this.assembly = null;
+      }
       if (at > from && this.grantedBytes > 0) owner.grants.release(this);
-      if (assembly.bytes === 0) this.assembly = null;
     }
     if (this.halfClosed && !this.paused) this.finishInput();
   }
@@ -199,6 +205,8 @@ export abstract class CallInput extends Http2Stream implements Grantee {
   protected dropInput(): void {
     if (this.assembly !== null) {
       this.owner.assemblyBytes -= this.assembly.bytes;
+      // Within `consume` the handler still looks at a message in it: whoever called that releases it.
+      if (!this.delivering) this.assembly.release();
       this.assembly = null;
     }
     if (this.grantedBytes > 0 || this.awaitsGrant) this.owner.grants.leave(this);
@@ -223,6 +231,7 @@ export abstract class CallInput extends Http2Stream implements Grantee {
 
   takeGrant(bytes: number): boolean {
     this.owner.touch();
+    this.assembly!.expectWhole(this.owner.messagePool);
     this.owner.http2.grant(this, bytes);
     return true;
   }

@@ -5,14 +5,15 @@
 // The end of a connection, in order: GOAWAY written (an error, a drain, too many pings) → the transport is ended behind the
 // output → after closeLingerMs it is destroyed → the owner calls `closed`.
 
+import type { Http2Limits } from '../connection-limits.ts';
 import type { Http2Application, Transport } from '../http2/application.ts';
+import type { ChunkPool } from '../http2/chunk-pool.ts';
 import { Http2Connection } from '../http2/connection.ts';
 import type { MonotonicClock } from '../http2/flood-guard.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { HeaderBlock } from '../http2/header-block.ts';
 import type { RequestHead } from '../http2/request-head.ts';
 import type { Http2Stream } from '../http2/stream.ts';
-import type { Http2Limits } from '../limits.ts';
 import { AssemblyGrants } from './assembly-grants.ts';
 import type { ConnectionInfo } from './call.ts';
 import { type CallGate, type CallPlan, planCall } from './call-plan.ts';
@@ -41,6 +42,7 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
   readonly blocks: ResponseBlocks = new ResponseBlocks();
   readonly grants: AssemblyGrants;
   readonly assemblyBytesMax: number;
+  readonly messagePool: ChunkPool;
   /** Held by all calls' assemblies. */
   assemblyBytes = 0;
   /** Called once when little waits to be sent. */
@@ -71,6 +73,7 @@ export class GrpcConnection implements Http2Application, KeepaliveOwner, Flushab
     this.messageBytesMax = options.messageBytesMax;
     this.grants = new AssemblyGrants(options.limits.assemblyGrantBytes);
     this.assemblyBytesMax = options.limits.assemblyBytesMax;
+    this.messagePool = server.messagePool;
     this.nowMs = this.clock.nowMs();
     this.lastReadMs = this.nowMs;
     this.pings = new PingPolicy(options.keepalive);

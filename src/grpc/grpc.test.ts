@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { grpcLimits, http2Limits } from '../connection-limits.ts';
 import { FrameType, readUint32, SettingId } from '../http2/frame.ts';
-import { grpcLimits, http2Limits } from '../limits.ts';
 import { echoHttp, echoRouter } from '../testing/echo-server.ts';
 import {
   answerOf,

@@ -2,10 +2,10 @@
 // whole and handed to the injected handler, which answers once, at any time. Bodies are bounded each, and together with the
 // connection's incomplete gRPC messages: a client may send as many at once as it may open streams.
 
+import { grpcLimits } from '../connection-limits.ts';
 import { HeaderBlock } from '../http2/header-block.ts';
 import type { RequestHead } from '../http2/request-head.ts';
 import { Http2Stream } from '../http2/stream.ts';
-import { grpcLimits } from '../limits.ts';
 import type { GrpcConnection } from './connection.ts';
 import { MessageAssembly } from './message-assembly.ts';
 

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { http2Limits } from '../limits.ts';
+import { http2Limits } from '../connection-limits.ts';
 import { echoRouter } from '../testing/echo-server.ts';
 import { answerOf, type Frame, frameOf, grpcMessage, TestClient, uint32 } from '../testing/http2-client.ts';
 import type { ServerCall } from './call.ts';

@@ -1,9 +1,9 @@
 // The header blocks of answers. The two of a successful call are kept for each connection, where they shrink to three bytes
 // (http2/header-block.ts); those of errors are built when they are needed, and stay out of the dynamic table.
 
+import { grpcLimits } from '../connection-limits.ts';
 import { HeaderBlock } from '../http2/header-block.ts';
 import type { OutputField } from '../http2/hpack-encoder.ts';
-import { grpcLimits } from '../limits.ts';
 import type { Status } from './status.ts';
 import { encodeStatusMessage } from './status-message.ts';
 

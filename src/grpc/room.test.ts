@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { http2Limits } from '../limits.ts';
+import { http2Limits } from '../connection-limits.ts';
 import { frameOf, TestClient, uint32 } from '../testing/http2-client.ts';
 import type { ServerCall } from './call.ts';
 import { Router } from './router.ts';

@@ -2,11 +2,11 @@
 // brings transports in by `accept`, and the owner turns the clock by `tick`.
 
 import { assert } from '../base/assert.ts';
+import { type GrpcLimits, grpcLimits, type Http2Limits, http2Limits } from '../connection-limits.ts';
 import type { Transport } from '../http2/application.ts';
 import { ChunkPool } from '../http2/chunk-pool.ts';
 import type { MonotonicClock } from '../http2/flood-guard.ts';
 import { frameHeaderBytes } from '../http2/frame.ts';
-import { type GrpcLimits, grpcLimits, type Http2Limits, http2Limits } from '../limits.ts';
 import type { ConnectionInfo } from './call.ts';
 import { type CallGate, openGate } from './call-plan.ts';
 import { GrpcConnection } from './connection.ts';
@@ -14,6 +14,7 @@ import { FlushQueue } from './flush-queue.ts';
 import type { GrpcCall } from './grpc-call.ts';
 import type { HttpHandler } from './http-exchange.ts';
 import { etcdKeepalive, type KeepaliveOptions } from './keepalive.ts';
+import { messagePrefixBytes } from './message-assembly.ts';
 import { type CallObserver, silentObserver } from './observer.ts';
 import type { Router } from './router.ts';
 import { TimerWheel } from './timer-wheel.ts';
@@ -59,6 +60,8 @@ export class GrpcServer {
   readonly flushQueue: FlushQueue;
   readonly outputPool: ChunkPool;
   readonly framePool: ChunkPool;
+  /** For large messages that come in many frames. */
+  readonly messagePool: ChunkPool;
   /** Open streams with demands on the gate. */
   readonly demanding: Set<GrpcCall> = new Set();
   private readonly connections: Set<GrpcConnection> = new Set();
@@ -73,6 +76,8 @@ export class GrpcServer {
     this.flushQueue = new FlushQueue(options.schedule);
     this.outputPool = new ChunkPool(bounds.outputChunkBytes, bounds.chunkPoolCount);
     this.framePool = new ChunkPool(frameHeaderBytes + bounds.frameBytesMax, bounds.chunkPoolCount);
+    const { pooledMessageBytes, messagePoolCount } = options.limits;
+    this.messagePool = new ChunkPool(messagePrefixBytes + pooledMessageBytes, messagePoolCount);
   }
 
   get connectionCount(): number {

@@ -9,7 +9,7 @@
 //
 // All methods that spend return false when the connection has ended, so that frame handlers can return it.
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import { FloodGuard, type MonotonicClock } from './flood-guard.ts';
 import { ErrorCode } from './frame.ts';
 

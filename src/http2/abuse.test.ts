@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { grpcLimits, type Http2Limits, http2Limits } from '../limits.ts';
+import { grpcLimits, type Http2Limits, http2Limits } from '../connection-limits.ts';
 import { echoHttp } from '../testing/echo-server.ts';
 import {
   answerOf,

@@ -1,6 +1,6 @@
 // What an HTTP/2 connection stands between: the transport below it and the application above it. Interfaces only.
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import type { MonotonicClock } from './flood-guard.ts';
 import type { RequestHead } from './request-head.ts';

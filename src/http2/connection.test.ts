@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { http2Limits } from '../limits.ts';
+import { http2Limits } from '../connection-limits.ts';
 import { echoHttp } from '../testing/echo-server.ts';
 import {
   answerOf,

@@ -7,9 +7,9 @@
 //     └─ announceGoAway(final) ─▶ draining ─ drained ────────┘              closed: the transport is gone, from any state
 //
 // Errors: a violation by one stream resets it (RST_STREAM), one that breaks the connection's state ends it (GOAWAY, then the
-// transport is ended). Cheap frames sent in masses end it with ENHANCE_YOUR_CALM (abuse-bounds.ts, limits.ts).
+// transport is ended). Cheap frames sent in masses end it with ENHANCE_YOUR_CALM (abuse-bounds.ts, connection-limits.ts).
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import { AbuseBounds } from './abuse-bounds.ts';
 import type { Http2Application, Http2ConnectionOptions, Transport } from './application.ts';
 import { FlowControl } from './flow-control.ts';

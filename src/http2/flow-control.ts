@@ -11,7 +11,7 @@
 // connection makes us hold is bounded by its streams' windows and by the layer above (grpc/assembly-grants.ts).
 
 import { assert } from '../base/assert.ts';
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import { windowBytesDefault, windowBytesMax } from './frame.ts';
 import type { Http2Stream } from './stream.ts';
 import type { Http2Writer } from './writer.ts';

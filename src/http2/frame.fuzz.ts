@@ -5,8 +5,8 @@
 //   node src/http2/frame.fuzz.ts --seconds 60 [--seed 1]      prints the seed of the run that failed
 
 import assert from 'node:assert/strict';
+import { http2Limits } from '../connection-limits.ts';
 import { type Random, SeededRandom } from '../io/random.ts';
-import { http2Limits } from '../limits.ts';
 import { echoHttp } from '../testing/echo-server.ts';
 import { fuzzMain } from '../testing/fuzz-loop.ts';
 import { frameOf, grpcMessage, memoryServer, setting, TestClient, uint32 } from '../testing/http2-client.ts';

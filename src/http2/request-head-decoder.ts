@@ -1,6 +1,6 @@
 // Header blocks of one connection in, checked heads out: HPACK's table, the cache of settled blocks, and validation.
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import { HeaderBlockCache } from './header-block-cache.ts';
 import { HpackDecoder } from './hpack-decoder.ts';
 import { type RequestHead, RequestHeadBuilder, TrailerSink } from './request-head.ts';

@@ -4,7 +4,7 @@
 //   0       2      identifier
 //   2       4      value
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import { ErrorCode, readUint32, SettingId, windowBytesDefault, windowBytesMax, writeUint32 } from './frame.ts';
 
 export class PeerSettings {

@@ -11,7 +11,7 @@
 // Errors: a violation by one stream resets it (RST_STREAM), one that breaks the connection's state ends the connection. Handlers
 // of frames return false when nothing more is to be read.
 
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import type { AbuseBounds, Failable } from './abuse-bounds.ts';
 import type { Http2Application } from './application.ts';
 import type { FlowControl } from './flow-control.ts';

@@ -6,7 +6,7 @@
 // A stream's trailers follow its last byte, and are encoded only then: HPACK's order is the wire's.
 
 import { assert } from '../base/assert.ts';
-import type { Http2Limits } from '../limits.ts';
+import type { Http2Limits } from '../connection-limits.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import {
   type ErrorCode,

@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { http1HeaderBytesMax, http1HeadersTimeoutMs, http1IdleTimeoutMs } from '../limits.ts';
+import { http1HeaderBytesMax, http1HeadersTimeoutMs, http1IdleTimeoutMs } from '../connection-limits.ts';
 import { PeerExchange } from './peer-exchange.ts';
 
 export interface Http1Request {

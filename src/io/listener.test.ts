@@ -10,9 +10,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { http2Limits } from '../limits.ts';
+import { http2Limits } from '../connection-limits.ts';
 import { type EchoServer, startEchoServer } from '../testing/echo-server.ts';
 import { frameOf, grpcMessage, setting, uint32 } from '../testing/http2-client.ts';
+import { ConnectionQuota } from './connection-quota.ts';
 import { Listener, parseListenAddress, parseListenAddresses } from './listener.ts';
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -211,6 +212,59 @@ test('connections that come before it serves wait unread, and are served then', 
   assert.equal(await readAll(two), '');
   for (const socket of taken) socket.destroy();
   await listener.close();
+});
+
+test('beyond its quota the oldest silent connection makes way; when all have spoken, new ones are closed', async (t) => {
+  const quota = new ConnectionQuota(3);
+  const addresses = [{ host: '127.0.0.1', port: 0 }];
+  const listeners = [await Listener.bind(addresses, quota), await Listener.bind(addresses, quota)];
+  const ports = listeners.map((listener) => Number(listener.addresses()[0]!.split(':')[1]));
+  const taken: Socket[] = [];
+  const takers = {
+    http2: null,
+    tls: null,
+    http1: (socket: Socket): void => void taken.push(socket.resume().on('end', () => socket.destroy())),
+  };
+  for (const listener of listeners) listener.serve(takers);
+  const opened: Socket[] = [];
+  t.after(async () => {
+    for (const socket of [...opened, ...taken]) socket.destroy();
+    for (const listener of listeners) await listener.close();
+  });
+  const dial = async (port: number, text: string): Promise<Socket> => {
+    const socket = connect({ port, host: '127.0.0.1' }).on('error', () => {});
+    opened.push(socket);
+    await once(socket, 'connect');
+    const known = taken.length;
+    if (text !== '') socket.write(text);
+    // Taken, or closed.
+    for (let i = 0; i < 200 && taken.length === known && socket.readyState === 'open'; i++)
+      await wait(text === '' ? 0 : 5);
+    return socket.resume();
+  };
+  const request = 'GET / HTTP/1.1\r\n\r\n';
+  const first = await dial(ports[0]!, request);
+  const silent = await dial(ports[0]!, '');
+  const second = await dial(ports[1]!, request);
+  assert.deepEqual([quota.open, taken.length], [3, 2]);
+  const third = await dial(ports[0]!, request);
+  if (!silent.closed) await once(silent, 'close');
+  assert.deepEqual([quota.open, taken.length], [3, 3]);
+  // Nobody is silent now.
+  for (const port of ports) {
+    const refused = await dial(port, '');
+    if (!refused.closed) await once(refused, 'close');
+  }
+  assert.deepEqual([quota.open, taken.length], [3, 3]);
+  assert.deepEqual(
+    [first, second, third].map(({ readyState }) => readyState),
+    ['open', 'open', 'open'],
+  );
+  // A place that is given back is taken again, at whichever listener.
+  first.destroy();
+  for (let i = 0; i < 200 && quota.open === 3; i++) await wait(5);
+  await dial(ports[1]!, request);
+  assert.deepEqual([quota.open, taken.length], [3, 4]);
 });
 
 test('a listener that is closed before it serves leaves no connection', async () => {

@@ -9,13 +9,17 @@
 // Binding and serving are two steps: the sockets of a member are bound before anything else is touched, and connections that come
 // while it starts wait, unread, until it serves (as in etcd, where they wait in the kernel).
 //
+// Connections beyond the quota are closed at once (etcd leaves them in the kernel's queue, which Node cannot), but for one that has shown
+// no protocol yet: the oldest such one makes way first, so that silent ones do not keep others out.
+//
 // Back-pressure: a connection whose output the kernel does not take is not read from beyond a bound (`inputPaused`).
 
 import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
-import { grpcLimits } from '../limits.ts';
+import { grpcLimits } from '../connection-limits.ts';
+import { ConnectionQuota } from './connection-quota.ts';
 
 export type ListenAddress =
   | { readonly host: string; readonly port: number; readonly path?: undefined }
@@ -164,17 +168,23 @@ export function joinAddress(host: string | undefined, port: number | undefined):
 export class Listener {
   private takers: ConnectionTakers | null = null;
   private sniffTimeoutMs = 0;
+  private readonly quota: ConnectionQuota;
   private readonly servers: Server[] = [];
   /** Connections that came before serve(), unread. */
   private readonly early: Set<Socket> = new Set();
-  /** Connections that have not shown their protocol yet. */
+  /** Connections that have not shown their protocol yet, the oldest first. */
   private readonly unknown: Set<Socket> = new Set();
 
-  private constructor() {}
+  private constructor(quota: ConnectionQuota) {
+    this.quota = quota;
+  }
 
   /** Binds all addresses, or none: rejects with the system's error. */
-  static async bind(addresses: readonly ListenAddress[]): Promise<Listener> {
-    const listener = new Listener();
+  static async bind(
+    addresses: readonly ListenAddress[],
+    quota: ConnectionQuota = new ConnectionQuota(grpcLimits.connectionsMax),
+  ): Promise<Listener> {
+    const listener = new Listener(quota);
     try {
       for (const address of addresses) listener.servers.push(await listener.bindOne(address));
     } catch (error) {
@@ -233,7 +243,6 @@ export class Listener {
     // Paused: bytes are read only once somebody is there to take them.
     const options = { allowHalfOpen: true, noDelay: true, pauseOnConnect: true };
     const server = createServer(options, (socket) => this.accepted(socket));
-    server.maxConnections = grpcLimits.connectionsMax;
     const { listenBacklog: backlog } = grpcLimits;
     if (address.path !== undefined) server.listen({ path: address.path, backlog });
     else if (address.host === '') server.listen({ port: address.port, backlog });
@@ -245,6 +254,20 @@ export class Listener {
   private accepted(socket: Socket): void {
     // Errors end in 'close', where everything is cleaned up; without a listener they would end the process.
     socket.on('error', () => {});
+    if (this.quota.isUsedUp) {
+      this.quota.refused();
+      const [silent] = this.unknown;
+      if (silent === undefined) {
+        socket.destroy();
+        return;
+      }
+      this.unknown.delete(silent);
+      silent.destroy();
+    }
+    this.quota.open++;
+    socket.once('close', () => {
+      this.quota.open--;
+    });
     if (this.takers !== null) {
       this.sniff(socket, this.takers);
       return;

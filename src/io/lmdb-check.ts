@@ -8,7 +8,7 @@
 //
 // Not seen: bytes of a key or a value that were changed in place, as long as keys still ascend. LMDB has no checksums.
 
-import { lmdbKeyBytesMax, lmdbLevelsMax, lmdbPageBytes } from '../limits.ts';
+import { lmdbKeyBytesMax, lmdbLevelsMax, lmdbPageBytes } from '../storage-limits.ts';
 import type { PageMap } from './lmdb-map.ts';
 import { LmdbPage, NODE_HEAD_BYTES, PAGE_BODY_BYTES, PAGE_HEAD_BYTES, PageKind } from './lmdb-page.ts';
 

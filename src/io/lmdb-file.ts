@@ -34,7 +34,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbOpenFreeBytesMin, lmdbPageBytes, lmdbShortBytesMax } from '../limits.ts';
+import { lmdbOpenFreeBytesMin, lmdbPageBytes, lmdbShortBytesMax } from '../storage-limits.ts';
 import { checkTree, FreePages, readRecord, readRecords } from './lmdb-check.ts';
 import type { PageMap, PageWindow } from './lmdb-map.ts';
 

@@ -10,7 +10,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbPageBytes } from '../limits.ts';
+import { lmdbPageBytes } from '../storage-limits.ts';
 import { fuzzMain } from '../testing/fuzz-loop.ts';
 import { LmdbEnvironment } from './lmdb.ts';
 import type { LmdbTable } from './lmdb-table.ts';

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbPageBytes } from '../limits.ts';
+import { lmdbPageBytes } from '../storage-limits.ts';
 import { LmdbEnvironment } from './lmdb.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'keelson-guard-'));

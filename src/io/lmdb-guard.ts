@@ -17,7 +17,7 @@
 //   the last leaf of a table:   low <= key < high: nothing to do
 //                             ──┤leaf├────┤next├──
 
-import { lmdbPageBytes } from '../limits.ts';
+import { lmdbPageBytes } from '../storage-limits.ts';
 import {
   checkTree,
   LmdbPageCheck,

@@ -22,7 +22,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { assert } from '../base/assert.ts';
-import { type LmdbWindows, lmdbMapBytes, lmdbPageBytes } from '../limits.ts';
+import { type LmdbWindows, lmdbMapBytes, lmdbPageBytes } from '../storage-limits.ts';
 import { addon, type NativeStore } from './lmdb-package.ts';
 
 /** A part of the map. Offsets in it: lmdb-tree.ts. */

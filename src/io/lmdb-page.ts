@@ -29,7 +29,7 @@
 // Revisions are: then a search touches one or two nodes, each of which is a wait for memory, instead of five to eight.
 
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbPageBytes } from '../limits.ts';
+import { lmdbPageBytes } from '../storage-limits.ts';
 import type { PageMap } from './lmdb-map.ts';
 
 export const PageKind = { branch: 1, leaf: 2, value: 4 } as const;

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { lmdbPageBytes } from '../limits.ts';
+import { lmdbPageBytes } from '../storage-limits.ts';
 import { MemoryPages, type Sound, soundFile } from './lmdb-tree.fuzz.ts';
 import { LmdbTree } from './lmdb-tree.ts';
 import { type Random, SeededRandom } from './random.ts';

@@ -2,7 +2,7 @@
 // the environment has a map; everything else goes through the package, which copies values out of its map.
 
 import { assert } from '../base/assert.ts';
-import { lmdbKeyBytesMax } from '../limits.ts';
+import { lmdbKeyBytesMax } from '../storage-limits.ts';
 import type { LmdbEnvironment } from './lmdb.ts';
 import type { GuardedTable } from './lmdb-guard.ts';
 import { type NativeStore, type NativeTransaction, recordKey } from './lmdb-package.ts';

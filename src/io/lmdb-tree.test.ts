@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { type LmdbWindows, lmdbWindows } from '../limits.ts';
+import { type LmdbWindows, lmdbWindows } from '../storage-limits.ts';
 import { fuzzFor } from '../testing/fuzz-loop.ts';
 import { LmdbEnvironment } from './lmdb.ts';
 import type { LmdbTable } from './lmdb-table.ts';

@@ -26,7 +26,7 @@
 // 1 million: the package's get() 0.56 / 1.2 / 1.7, find() 0.29 / 0.54 / 1.0, findAll() 0.27 / 0.44 / 0.66; an entry of walk() 0.05,
 // of the package's scan() 0.48. What is left is waiting for memory.
 
-import { lmdbKeyBytesMax, lmdbLevelsMax, lmdbPageBytes } from '../limits.ts';
+import { lmdbKeyBytesMax, lmdbLevelsMax, lmdbPageBytes } from '../storage-limits.ts';
 import type { PageMap } from './lmdb-map.ts';
 import { LmdbPage, NODE_HEAD_BYTES, PAGE_BODY_BYTES, PAGE_HEAD_BYTES, PAGE_NODES_MAX, PageKind } from './lmdb-page.ts';
 import type { EntryVisitor, ValueRef, ValueRefs, WalkAhead } from './table.ts';

@@ -29,7 +29,7 @@ import {
   lmdbReadersMax,
   lmdbTablesMax,
   lmdbWindows,
-} from '../limits.ts';
+} from '../storage-limits.ts';
 import { freeLater } from './file.ts';
 import { checkLmdbFile } from './lmdb-file.ts';
 import { LmdbGuard } from './lmdb-guard.ts';

@@ -79,6 +79,38 @@ describe('outgoing stream', () => {
     assert.ok(Buffer.concat(sent).equals(await received));
   });
 
+  it('writes large parts from where they are, whether the socket takes them or they wait', async () => {
+    const [socket, reader] = await pair();
+    const stream = new OutgoingStream(socket, 'H\r\n\r\n');
+    const sent: Buffer[] = [];
+    const text = (bytes: string): void => {
+      stream.output.copy(Buffer.from(bytes), 0, bytes.length);
+      sent.push(Buffer.from(bytes));
+    };
+    let waited = 0;
+    for (let turn = 0; waited < 10; turn++) {
+      if (stream.pendingBytes > 0) waited++;
+      const before = stream.pendingBytes;
+      text(`before ${turn}`);
+      for (const part of [Buffer.alloc(300_000, turn), Buffer.alloc(5, turn)]) {
+        stream.output.splice(part);
+        sent.push(part);
+        text(`behind ${turn}`);
+      }
+      assert.ok(stream.unflushedBytes > 300_000 && stream.pendingBytes === before + stream.unflushedBytes);
+      stream.flush();
+      assert.equal(stream.unflushedBytes, 0);
+    }
+    const received = bodyOf(reader, 'H\r\n\r\n');
+    await new Promise<void>((resolve) => {
+      const poll = (): void => void (stream.pendingBytes === 0 ? resolve() : setTimeout(poll, 1));
+      poll();
+    });
+    assert.equal(stream.tick(), 0);
+    stream.close();
+    assert.ok(Buffer.concat(sent).equals(await received));
+  });
+
   it('is full by bytes or by writes, and says how long nothing was taken', async () => {
     for (const size of [1 << 20, 10]) {
       const [socket] = await pair();

@@ -1,5 +1,6 @@
 // A stream that we send to another member: the answer to its GET, which does not end. What is appended to `output` in a turn goes
-// out by flush() as one chunk in one socket write, head and all: the head's bytes are kept free before the payload.
+// out by flush() as one chunk in one socket write, head and all: the head's bytes are kept free before the payload. Large parts of it are
+// not copied into the buffer but written with what is around them (base/spliced-writer.ts), by one writev.
 //
 //   bytes  | of the buffer
 //   0..9   | the chunk's size in hexadecimal and CR LF, right-aligned
@@ -9,7 +10,7 @@
 // Why not response.write(): it makes three writes of one and corks them; and nobody could see how much the kernel has not taken.
 
 import type { Socket } from 'node:net';
-import { ByteWriter } from '../base/byte-writer.ts';
+import { SplicedWriter } from '../base/spliced-writer.ts';
 import {
   peerOutputBytesInitial,
   peerOutputBytesKept,
@@ -23,7 +24,7 @@ const closeGraceMs = 1000;
 
 export class OutgoingStream {
   /** The payload of the next chunk; who fills it appends only. */
-  readonly output: ByteWriter;
+  readonly output: SplicedWriter;
   /** The other end closed it, or it broke. Not called after close(). */
   onClosed: ((error: Error | null) => void) | null = null;
   readonly #socket: Socket;
@@ -36,7 +37,7 @@ export class OutgoingStream {
   /** `head`: the answer's status line and headers, with the empty line. */
   constructor(socket: Socket, head: string) {
     this.#socket = socket;
-    this.output = new ByteWriter(peerOutputBytesInitial);
+    this.output = new SplicedWriter(peerOutputBytesInitial);
     this.output.reserve(headBytes);
     this.output.length = headBytes;
     this.#written = (): void => {
@@ -55,7 +56,7 @@ export class OutgoingStream {
 
   /** Appended and not flushed yet. */
   get unflushedBytes(): number {
-    return this.output.length - headBytes;
+    return this.output.length - headBytes + this.output.partsBytes;
   }
 
   /** As much waits as may: the other end is too slow. Hot. */
@@ -71,9 +72,10 @@ export class OutgoingStream {
   /** Hot: once a turn. */
   flush(): void {
     const { output } = this;
-    const bytes = output.length - headBytes;
+    const bytes = this.unflushedBytes;
     if (bytes === 0) return;
     if (this.#isClosed || !this.#socket.writable) {
+      output.reset();
       output.length = headBytes;
       return;
     }
@@ -85,18 +87,30 @@ export class OutgoingStream {
     output.byte(13);
     output.byte(10);
     this.#pendingWrites++;
-    const chunk = output.bytes.subarray(start, output.length);
-    if (this.#socket.writableLength > 0) {
-      // It will wait, too: in memory of its size, so that pendingBytes is what it costs.
-      this.#socket.write(Buffer.from(chunk), this.#written);
-      output.release(peerOutputBytesKept);
-    } else {
-      this.#socket.write(chunk, this.#written);
-      // libuv tries to write at once. What it could not keeps the buffer, so the next chunk gets another.
-      if (this.#socket.writableLength > 0) output.bytes = Buffer.allocUnsafeSlow(peerOutputBytesInitial);
-      else output.release(peerOutputBytesKept);
+    // What is written now will wait, too: in memory of its size, so that pendingBytes is what it costs.
+    const waits = this.#socket.writableLength > 0;
+    if (output.parts.length > 0) this.#writePieces(output.pieces(start), waits);
+    else {
+      const chunk = output.bytes.subarray(start, output.length);
+      this.#socket.write(waits ? Buffer.from(chunk) : chunk, this.#written);
     }
+    // libuv tries to write at once. What it could not keeps the buffer, so the next chunk gets another.
+    if (!waits && this.#socket.writableLength > 0) output.bytes = Buffer.allocUnsafeSlow(peerOutputBytesInitial);
+    output.release(peerOutputBytesKept);
     output.length = headBytes;
+  }
+
+  /** Every second one is a part, in memory of its own already. */
+  #writePieces(pieces: readonly Buffer[], waits: boolean): void {
+    const socket = this.#socket;
+    const last = pieces.length - 1;
+    socket.cork();
+    for (let i = 0; i <= last; i++) {
+      const piece = waits && i % 2 === 0 ? Buffer.from(pieces[i]!) : pieces[i]!;
+      if (i < last) socket.write(piece);
+      else socket.write(piece, this.#written);
+    }
+    socket.uncork();
   }
 
   /** To be called at every tick of the transport: for how many of them bytes wait and the other end has taken none. */

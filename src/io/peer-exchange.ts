@@ -1,10 +1,8 @@
 // A request of another member under /raft and its answer, as http1.ts hands it on before the body is read: what the transport
-// needs of node:http, and nothing else. The body is taken whole (raft's pipeline) or piece by piece (snapshots); the answer is
-// whole or a stream.
+// needs of node:http, and nothing else. The body is taken piece by piece; the answer is whole or a
+// stream.
 
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { peerBodySilenceMs } from '../cluster-limits.ts';
-import { joinAddress } from './listener.ts';
 import { OutgoingStream } from './outgoing-stream.ts';
 
 /** Where a body goes piece by piece. */
@@ -43,10 +41,9 @@ export class PeerExchange {
     return typeof value === 'string' ? value : (value?.[0] ?? '');
   }
 
-  /** `host:port` of the other end. */
-  get remoteAddress(): string {
-    const { remoteAddress, remotePort } = this.#request.socket;
-    return joinAddress(remoteAddress, remotePort);
+  /** The other end's address without its port; '@' where there is none, as Go writes it. */
+  get remoteHost(): string {
+    return this.#request.socket.remoteAddress ?? '@';
   }
 
   /** Once. Fine when the connection is gone already. */
@@ -82,30 +79,6 @@ export class PeerExchange {
     this.#isAnswered = true;
     const head = headText({ ...headers, 'Transfer-Encoding': 'chunked' });
     return new OutgoingStream(this.#request.socket, `HTTP/1.1 200 OK\r\n${head}`);
-  }
-
-  /** The whole body, or an error: it is longer than `bytesMax`, came too slowly, or the connection broke. */
-  readBody(bytesMax: number, timeoutMs: number, done: (error: Error | null, body: Buffer) => void): void {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    let isOver = false;
-    const finish = (error: Error | null): void => {
-      if (isOver) return;
-      isOver = true;
-      clearTimeout(timer);
-      done(error, error === null ? Buffer.concat(chunks) : Buffer.alloc(0));
-    };
-    const timer = setTimeout(() => finish(new Error('i/o timeout')), timeoutMs);
-    this.receiveBody(Math.min(timeoutMs, peerBodySilenceMs), {
-      chunk: (chunk) => {
-        bytes += chunk.length;
-        if (bytes > bytesMax) finish(new Error('http: request body too large'));
-        else if (!isOver) chunks.push(chunk);
-        return true;
-      },
-      end: () => finish(null),
-      broken: finish,
-    });
   }
 
   /** The body ends as broken, too, when nothing of it comes for `silenceMs`. */

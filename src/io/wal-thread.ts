@@ -16,7 +16,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { walBufferBytes, walBufferBytesKeep, walRequestsMax } from '../limits.ts';
+import { walBufferBytes, walBufferBytesKeep, walRequestsMax } from '../storage-limits.ts';
 import {
   grownBufferBytes,
   type WalObserver,

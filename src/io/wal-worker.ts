@@ -5,9 +5,10 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { assert } from '../base/assert.ts';
 import { armFailpoints } from '../base/failpoint.ts';
 import { FatalError } from '../base/fatal.ts';
-import { walRequestsMax } from '../limits.ts';
+import { walRequestsMax } from '../storage-limits.ts';
 import { processFailpointControl } from './failpoint-http.ts';
 import { nodeDisk } from './file.ts';
+import { reservedDisk } from './reserved-disk.ts';
 import { Control, RequestKind, Slot, type WalPayload, type WalWorkerData, type WalWorkerError } from './wal-thread.ts';
 import { WalFile, type WalRotation, walFatal } from './wal-writer.ts';
 
@@ -68,7 +69,7 @@ function complete(sequence: number): void {
 }
 
 function run(): void {
-  const file = new WalFile(nodeDisk, path, fsync);
+  const file = new WalFile(reservedDisk(nodeDisk, '/dev/null'), path, fsync);
   let sequence = 0;
   for (;;) {
     while (Atomics.load(control, Control.requested) === sequence) Atomics.wait(control, Control.requested, sequence);

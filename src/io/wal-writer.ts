@@ -8,7 +8,7 @@
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
-import { walBufferBytes, walBufferBytesKeep, walRecordBytesMax } from '../limits.ts';
+import { walBufferBytes, walBufferBytesKeep, walRecordBytesMax } from '../storage-limits.ts';
 import { type Disk, errorCode, writeFully } from './file.ts';
 
 /** How the next segment comes into being, before the record that ends the current one is written. */

@@ -13,7 +13,7 @@
 //
 // A copy costs 0.7 us for a chunk of one entry.
 
-import { ByteWriter } from '../base/byte-writer.ts';
+import { SplicedWriter } from '../base/spliced-writer.ts';
 import { type Message, MessageType, newMessage } from '../raft/types.ts';
 import { AppendStreamDecoder, AppendStreamEncoder } from './append-stream.ts';
 import { appendEntry } from './raft-message-fixture.ts';
@@ -55,7 +55,7 @@ function chunksOf(frames: readonly Buffer[], memory: number): Buffer[] {
 }
 
 function measure(perAppend: number): void {
-  const out = new ByteWriter(1 << 20);
+  const out = new SplicedWriter(1 << 20);
   let encodeMs = 0;
   let ownMs = 0;
   let partMs = 0;

@@ -4,8 +4,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ByteWriter } from '../base/byte-writer.ts';
-import { peerMessageBytesMax, peerMessageEntriesMax } from '../cluster-limits.ts';
+import { SplicedWriter } from '../base/spliced-writer.ts';
+import { peerMessageBytesMax, peerMessageEntriesMax, peerSpliceBytesMin } from '../cluster-limits.ts';
 import { SeededRandom } from '../io/random.ts';
 import { type Entry, type Message, MessageType, newMessage } from '../raft/types.ts';
 import { AppendStreamDecoder, AppendStreamEncoder } from './append-stream.ts';
@@ -95,7 +95,7 @@ test('a connection begins at nothing', () => {
 
 test('a link heartbeat is one byte, anywhere between frames, and moves nothing', () => {
   const encoder = new AppendStreamEncoder();
-  const out = new ByteWriter(8);
+  const out = new SplicedWriter(8);
   for (const message of storyMessages) {
     encoder.heartbeat(out);
     encoder.encode(message, out);
@@ -104,6 +104,19 @@ test('a link heartbeat is one byte, anywhere between frames, and moves nothing',
   const content = out.bytes.subarray(0, out.length);
   assert.equal(content.toString('hex'), bytes(...story.map(([, hex]) => `00${hex}`), '00').toString('hex'));
   assert.deepEqual(readAll(content), { messages: storyMessages, error: null, atBoundary: true });
+});
+
+test('large entries are not copied, and stand where they would', () => {
+  const large = Buffer.alloc(peerSpliceBytesMin, 'x');
+  const small = large.subarray(1);
+  const entries = [large, small, large].map((of, i) => appendEntry(3, 8 + i, of));
+  const messages = [append(3, 3, 7, [], 7), append(3, 3, 7, entries, 8)];
+  const encoder = new AppendStreamEncoder();
+  const out = new SplicedWriter(8);
+  for (const message of messages) encoder.encode(message, out);
+  assert.deepEqual(out.parts, [large, large]);
+  assert.ok(out.parts.every((part) => part === large));
+  assert.deepEqual(readAll(Buffer.concat(out.pieces(0))), { messages, error: null, atBoundary: true });
 });
 
 test('every cut of a stream, and a byte at a time', () => {
@@ -145,14 +158,17 @@ test('what is malformed ends the stream, after the appends before it', () => {
   const cases: readonly (readonly [string, string])[] = [
     ['03', 'frame of the unknown kind 3 in an append stream'],
     ['ff', 'frame of the unknown kind 255 in an append stream'],
-    [`02 ${number(2)} 0880`, 'a raft message of 2 bytes is malformed'],
+    [`02 ${number(2)} 0880`, 'a raft message of 2 bytes is malformed, or has a term or an index beyond 2^52'],
     [`02 ${number(peerMessageBytesMax + 1)}`, `a raft message of ${peerMessageBytesMax + 1} bytes is too long`],
     [`01 ${number(peerMessageEntriesMax + 1)}`, `an append of ${peerMessageEntriesMax + 1} entries is too long`],
     [
       `01 ${number(1)} ${number(peerMessageBytesMax + 1)}`,
       `a raft message of ${peerMessageBytesMax + 1} bytes is too long`,
     ],
-    [`01 ${number(1)} ${number(2)} 1880`, 'a raft entry of 2 bytes is malformed'],
+    [
+      `01 ${number(1)} ${number(2)} 1880`,
+      'a raft entry of 2 bytes is malformed, or has a term or an index beyond 2^52',
+    ],
     [`01 ${number(1)} ${number(4)} 10031807`, 'entry 7 in an append stream where entry 8 is due'],
     [`01 ${number(2)} ${entry} ${entry}`, 'entry 8 in an append stream where entry 9 is due'],
     [`01 ${number(1)} ${number(0)}`, 'entry 0 in an append stream where entry 8 is due'],

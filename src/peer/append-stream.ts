@@ -19,8 +19,8 @@
 // Stricter than etcd's decoder: the entries' own indexes must be those that the position says.
 
 import { assert } from '../base/assert.ts';
-import type { ByteWriter } from '../base/byte-writer.ts';
-import { peerMessageBytesMax, peerMessageEntriesMax } from '../cluster-limits.ts';
+import type { SplicedWriter } from '../base/spliced-writer.ts';
+import { peerMessageBytesMax, peerMessageEntriesMax, peerSpliceBytesMin } from '../cluster-limits.ts';
 import { type Entry, type Message, MessageType, type NodeId, newMessage } from '../raft/types.ts';
 import {
   appendFrameNumber,
@@ -32,7 +32,14 @@ import {
   type StreamEncoder,
 } from './message-stream.ts';
 import { PartDecoder } from './part-decoder.ts';
-import { decodeEntry, decodeMessage, encodedEntryBytes, isLinkHeartbeat, writeEntry } from './raft-message.ts';
+import {
+  decodeEntry,
+  decodeMessage,
+  encodedEntryBytes,
+  isLinkHeartbeat,
+  writeEntry,
+  writeEntryHead,
+} from './raft-message.ts';
 
 const FrameKind = { linkHeartbeat: 0, entries: 1, message: 2 } as const;
 
@@ -41,7 +48,7 @@ export class AppendStreamEncoder implements StreamEncoder {
   #index = 0;
 
   /** Hot by its entries. */
-  encode(message: Message, out: ByteWriter): void {
+  encode(message: Message, out: SplicedWriter): void {
     const { entries } = message;
     if (message.type === MessageType.app && this.#continues(message)) {
       out.byte(FrameKind.entries);
@@ -58,7 +65,7 @@ export class AppendStreamEncoder implements StreamEncoder {
     this.#index = lastIndex(message);
   }
 
-  heartbeat(out: ByteWriter): void {
+  heartbeat(out: SplicedWriter): void {
     out.byte(FrameKind.linkHeartbeat);
   }
 
@@ -66,13 +73,17 @@ export class AppendStreamEncoder implements StreamEncoder {
     return message.index === this.#index && message.logTerm === this.#term && message.term === this.#term;
   }
 
-  #encodeEntry(entry: Entry, out: ByteWriter): void {
+  #encodeEntry(entry: Entry, out: SplicedWriter): void {
     const byteCount = encodedEntryBytes(entry);
     appendFrameNumber(byteCount, out);
-    out.reserve(byteCount);
-    const end = writeEntry(entry, out.bytes, out.length);
-    assert(end === out.length + byteCount, 'an entry is as long as announced');
+    const { data } = entry;
+    const isSpliced = data.length >= peerSpliceBytesMin;
+    const ownBytes = isSpliced ? byteCount - data.length : byteCount;
+    out.reserve(ownBytes);
+    const end = isSpliced ? writeEntryHead(entry, out.bytes, out.length) : writeEntry(entry, out.bytes, out.length);
+    assert(end === out.length + ownBytes, 'an entry is as long as announced');
     out.length = end;
+    if (isSpliced) out.splice(data);
   }
 }
 
@@ -180,7 +191,7 @@ export class AppendStreamDecoder extends PartDecoder {
     const entry = decodeEntry(bytes, start, end);
     const expected = this.#index + this.#entries.length + 1;
     if (entry === null) {
-      this.fail(`a raft entry of ${end - start} bytes is malformed`);
+      this.fail(`a raft entry of ${end - start} bytes is malformed, or has a term or an index beyond 2^52`);
     } else if (entry.index !== expected) {
       this.fail(`entry ${entry.index} in an append stream where entry ${expected} is due`);
     } else {

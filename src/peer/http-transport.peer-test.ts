@@ -7,10 +7,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { Program, peerBinaries, type Scratch, scratchFolder, until } from '../../test-e2e/program.ts';
+import { Program, type Scratch, scratchFolder, until } from '../../test-e2e/program.ts';
 import { clusterId, memberId } from '../config/cluster-id.ts';
 import { type Entry, EntryType, type Message, MessageType, NO_BYTES, type NodeId, newMessage } from '../raft/types.ts';
 import { freePorts } from '../testing/free-port.ts';
+import { peerBinaries } from '../testing/peer-programs.ts';
 import { TransportMember } from '../testing/transport-member.ts';
 import { etcdTimings } from './transport-context.ts';
 

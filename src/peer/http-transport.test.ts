@@ -418,6 +418,7 @@ describe('http transport: snapshots', () => {
     await until(() => a.snapshotResults.length === 2);
     assert.match(logged(a, 'failed to send database snapshot')[1]!, /"error":"the member has been permanently removed/);
     assert.ok(a.refusals.length > 0);
+    assert.deepEqual(new Set(a.refusedBy), new Set([2n]));
   });
 
   it('refuses what is no snapshot', async () => {
@@ -587,6 +588,7 @@ describe('http transport: refusals', () => {
     await until(() => b.transport.activeSinceMs(1n) === null);
     send(b, heartbeat(2n, 1n, 1));
     await until(() => logged(b, 'on pipeline (the member has been permanently removed').length > 0);
+    assert.deepEqual(new Set(b.refusedBy), new Set([1n]));
   });
 
   it('goes on when another member than it knows is at an address', async () => {

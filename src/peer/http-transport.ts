@@ -9,7 +9,7 @@
 // Whoever wants to receive dials. Messages are encoded as they are given and go out at flush(): one socket write a stream and turn.
 
 import { assert } from '../base/assert.ts';
-import { peerRemotesMax } from '../cluster-limits.ts';
+import { peerUnfinishedBytesMax } from '../cluster-limits.ts';
 import type { Clock, Timer } from '../io/clock.ts';
 import { parsePeerUrl } from '../io/peer-address.ts';
 import { PeerClient } from '../io/peer-client.ts';
@@ -23,7 +23,8 @@ import { answerError } from './peer-answer.ts';
 import { PeerHandler } from './peer-handler.ts';
 import type { PeerEvents, PeerTransport, SnapshotBody } from './peer-transport.ts';
 import { minClusterVersion } from './peer-version.ts';
-import { Remote } from './remote.ts';
+import { RemoteTable } from './remote-table.ts';
+import { SenderLabels } from './sender-labels.ts';
 import {
   etcdTimings,
   idText,
@@ -49,12 +50,14 @@ export interface HttpTransportOptions {
   readonly network: NetworkMetrics;
   /** etcd's where left out. */
   readonly timings?: Partial<TransportTimings>;
+  /** Tests shrink it. */
+  readonly unfinishedBytesMax?: number;
 }
 
 export class HttpTransport implements PeerTransport {
   readonly #options: HttpTransportOptions;
   readonly #peers: Map<NodeId, Peer> = new Map();
-  readonly #remotes: Map<NodeId, Remote> = new Map();
+  readonly #remotes: RemoteTable = new RemoteTable();
   readonly #client: PeerClient;
   readonly #freshClient: PeerClient;
   /** Peers that send() gave something to since the last flush(). */
@@ -73,7 +76,8 @@ export class HttpTransport implements PeerTransport {
   /** Once, before anything else: from now on `events` are told. */
   start(events: PeerEvents): void {
     assert(this.#context === null, 'a transport starts once');
-    const { localId, clusterId, localUrls, serverVersion, timings, schedule, ...given } = this.#options;
+    const { localId, clusterId, localUrls, serverVersion, timings, unfinishedBytesMax, schedule, ...given } =
+      this.#options;
     const localText = idText(localId);
     const clusterText = idText(clusterId);
     const context: TransportContext = {
@@ -97,12 +101,14 @@ export class HttpTransport implements PeerTransport {
       timings: { ...etcdTimings, ...timings },
       client: this.#client,
       freshClient: this.#freshClient,
+      labels: new SenderLabels((id) => this.#peers.has(id)),
     };
     this.#context = context;
-    this.#handler = new PeerHandler(context, {
-      peer: (id) => this.#peers.get(id),
-      addRemote: (id, urls) => this.addRemote(id, urls),
-    });
+    const known = {
+      peer: (id: NodeId): Peer | undefined => this.#peers.get(id),
+      addRemote: (id: NodeId, urls: readonly string[]): void => this.addRemote(id, urls),
+    };
+    this.#handler = new PeerHandler(context, known, unfinishedBytesMax ?? peerUnfinishedBytesMax);
     this.#tickLater();
   }
 
@@ -147,18 +153,18 @@ export class HttpTransport implements PeerTransport {
 
   addRemote(id: NodeId, urls: readonly string[]): void {
     const { logger, localText, localId } = this.#started();
-    if (this.#isStopped || id === localId || this.#peers.has(id) || this.#remotes.has(id)) return;
+    if (this.#isStopped || id === localId || this.#peers.has(id) || !this.#remotes.isNews(id, urls)) return;
     const fields = {
       'local-member-id': localText,
       'remote-peer-id': idText(id),
       'remote-peer-urls': urls,
     };
     // They come with requests of whoever sends some: etcd ends itself when they are no URLs.
-    if (this.#remotes.size >= peerRemotesMax || urls.some((url) => parsePeerUrl(url) === null)) {
-      logger.warn(CALLER, 'ignored a remote peer: too many, or no URLs', fields);
+    if (urls.some((url) => parsePeerUrl(url) === null)) {
+      logger.warn(CALLER, 'ignored a remote peer: no URLs', fields);
       return;
     }
-    this.#remotes.set(id, new Remote(this.#started(), id, urls));
+    this.#remotes.add(this.#started(), id, urls);
     logger.info(CALLER, 'added new remote peer', fields);
   }
 
@@ -167,8 +173,7 @@ export class HttpTransport implements PeerTransport {
     assert(!this.#isStopped, 'transport stopped');
     assert(id !== context.localId, 'a member is not its own peer');
     if (this.#peers.has(id)) return;
-    this.#remotes.get(id)?.stop();
-    this.#remotes.delete(id);
+    this.#remotes.release(id);
     this.#peers.set(id, new Peer(context, id, urls));
     context.logger.info(CALLER, 'added remote peer', {
       'local-member-id': context.localText,
@@ -212,10 +217,9 @@ export class HttpTransport implements PeerTransport {
     if (this.#isStopped) return;
     this.#isStopped = true;
     if (this.#tickTimer !== null) this.#options.clock.clearTimer(this.#tickTimer);
-    for (const remote of this.#remotes.values()) remote.stop();
+    this.#remotes.stop();
     for (const peer of this.#peers.values()) peer.stop();
     this.#peers.clear();
-    this.#remotes.clear();
     this.#dirty.length = 0;
     this.#client.stop();
     this.#freshClient.stop();

@@ -1,7 +1,7 @@
 // What a raft message from the network must be before raft gets it: sent by another member, which was not removed, and to this one.
 
+import { messageTypeName } from '../raft/message-type-name.ts';
 import { type Message, MessageType } from '../raft/types.ts';
-import { messageTypeName } from './message-type-name.ts';
 import { removedSender } from './post-answer.ts';
 import { idText, type TransportContext } from './transport-context.ts';
 

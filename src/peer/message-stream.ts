@@ -8,6 +8,7 @@
 
 import { assert } from '../base/assert.ts';
 import type { ByteWriter } from '../base/byte-writer.ts';
+import type { SplicedWriter } from '../base/spliced-writer.ts';
 import { peerMessageBytesMax } from '../cluster-limits.ts';
 import { type Message, MessageType, NONE, newMessage } from '../raft/types.ts';
 import { PartDecoder } from './part-decoder.ts';
@@ -15,10 +16,10 @@ import { decodeMessage, encodedMessageBytes, isLinkHeartbeat, writeMessage } fro
 
 /** Writes the messages of one connection. */
 export interface StreamEncoder {
-  /** Appends `message` to `out`. */
-  encode(message: Message, out: ByteWriter): void;
+  /** Appends `message` to `out`, large entries as parts: they must stay as they are. */
+  encode(message: Message, out: SplicedWriter): void;
   /** Appends what says that the link is up, and nothing else. */
-  heartbeat(out: ByteWriter): void;
+  heartbeat(out: SplicedWriter): void;
 }
 
 /** Of the lengths and numbers in both streams. */
@@ -54,7 +55,7 @@ export function messageTooLong(byteCount: number): string {
 }
 
 export function messageMalformed(byteCount: number): string {
-  return `a raft message of ${byteCount} bytes is malformed`;
+  return `a raft message of ${byteCount} bytes is malformed, or has a term or an index beyond 2^52`;
 }
 
 const LINK_HEARTBEAT = newMessage(MessageType.heartbeat, NONE);

@@ -1,10 +1,10 @@
 // Answers what other members ask under /raft, with etcd's checks in etcd's order: the method, the versions, the cluster, then what the
 // path is about.
 
-import { peerBodyTimeoutMs, peerMessageBytesMax } from '../cluster-limits.ts';
 import type { PeerExchange } from '../io/peer-exchange.ts';
 import { MessageType, type NodeId } from '../raft/types.ts';
 import { refusalOf } from './inbox.ts';
+import { readMessageBody, tooManyUnfinished } from './message-body.ts';
 import type { Peer } from './peer.ts';
 import { answerError, answerRefusal } from './peer-answer.ts';
 import { checkVersions, minClusterVersion, parseVersion } from './peer-version.ts';
@@ -14,6 +14,7 @@ import { decodeMessage } from './raft-message.ts';
 import { receiveSnapshot } from './snapshot-handler.ts';
 import { appendStream, messageStream } from './stream-kind.ts';
 import { idText, parseIdText, type TransportContext } from './transport-context.ts';
+import { UnfinishedBodies } from './unfinished-bodies.ts';
 
 const CALLER = 'peer/peer-handler.ts';
 const streamPrefix = '/raft/stream/';
@@ -39,10 +40,13 @@ export class PeerHandler {
   readonly #context: TransportContext;
   readonly #peers: KnownPeers;
   readonly #clusterHeader: Record<string, string>;
+  readonly #unfinished: UnfinishedBodies;
 
-  constructor(context: TransportContext, peers: KnownPeers) {
+  /** Messages that come in parts take no more than `unfinishedBytesMax` together. */
+  constructor(context: TransportContext, peers: KnownPeers, unfinishedBytesMax: number) {
     this.#context = context;
     this.#peers = peers;
+    this.#unfinished = new UnfinishedBodies(unfinishedBytesMax);
     this.#clusterHeader = { 'X-Etcd-Cluster-Id': context.clusterText };
   }
 
@@ -68,8 +72,8 @@ export class PeerHandler {
     const error = this.#checkCompatibility(exchange);
     if (error !== null) return { status: 412, headers: this.#clusterHeader, text: error };
     this.#addSender(exchange);
-    exchange.readBody(peerMessageBytesMax, peerBodyTimeoutMs, (failure, body) => {
-      if (failure !== null) this.#unread(exchange, 'failed to read', 'error reading raft message', failure.message);
+    readMessageBody(exchange, this.#unfinished, (failure, body) => {
+      if (body === null) this.#unread(exchange, 'failed to read', 'error reading raft message', failure ?? '');
       else this.#step(exchange, body);
     });
     return null;
@@ -83,7 +87,7 @@ export class PeerHandler {
       this.#unread(exchange, 'failed to unmarshal', 'error unmarshalling raft message', reason);
       return;
     }
-    this.#context.network.peerReceivedBytes.with(idText(message.from)).value += body.length;
+    this.#context.network.peerReceivedBytes.with(this.#context.labels.ofId(message.from)).value += body.length;
     const refusal = refusalOf(this.#context, message);
     if (refusal !== null) {
       answerRefusal(exchange, this.#clusterHeader, refusal);
@@ -94,10 +98,10 @@ export class PeerHandler {
   }
 
   #unread(exchange: PeerExchange, what: string, text: string, error: string): void {
-    const { logger, localText, network } = this.#context;
+    const { logger, localText, network, labels } = this.#context;
     logger.warn(CALLER, `${what} Raft message`, { 'local-member-id': localText, error });
-    network.peerReceivedFailures.with(exchange.remoteAddress).value++;
-    answerError(exchange, 400, this.#clusterHeader, text);
+    network.peerReceivedFailures.with(labels.ofHost(exchange.remoteHost)).value++;
+    answerError(exchange, error === tooManyUnfinished ? 503 : 400, this.#clusterHeader, text);
   }
 
   #snapshot(exchange: PeerExchange): Refusal | null {
@@ -108,7 +112,7 @@ export class PeerHandler {
       return error === null ? onlyPost : { status: 412, headers: this.#clusterHeader, text: error };
     }
     this.#addSender(exchange);
-    receiveSnapshot(this.#context, exchange, this.#clusterHeader);
+    receiveSnapshot(this.#context, exchange, this.#clusterHeader, this.#unfinished);
     return null;
   }
 

@@ -10,6 +10,7 @@ export class PeerStatus {
   readonly #peerText: string;
   readonly #metrics: PeerMetrics;
   #sinceMs: number | null = null;
+  #wasActive = false;
 
   constructor(context: TransportContext, peerText: string, metrics: PeerMetrics) {
     this.#context = context;
@@ -26,10 +27,16 @@ export class PeerStatus {
     return this.#sinceMs !== null;
   }
 
+  /** Now or before. */
+  get wasActive(): boolean {
+    return this.#wasActive;
+  }
+
   activate(): void {
     if (this.#sinceMs !== null) return;
     this.#context.logger.info(CALLER, 'peer became active', { 'peer-id': this.#peerText });
     this.#sinceMs = this.#context.clock.nowMs();
+    this.#wasActive = true;
     this.#metrics.activated();
   }
 

@@ -41,8 +41,8 @@ export interface PeerEvents {
   snapshotArrives(message: Message): SnapshotReceipt | null;
   /** Whether this member was removed from the cluster for good: its requests are answered 410. */
   isRemoved(id: NodeId): boolean;
-  /** A peer says that this member was removed (410 to a stream, 403 to a post), in etcd's words. The member ends itself. */
-  refused(reason: string): void;
+  /** The peer `by` says that this member was removed (410 to a stream, 403 to a post), in etcd's words. */
+  refused(reason: string, by: NodeId): void;
 }
 
 export interface PeerTransport {

@@ -1,9 +1,9 @@
 // One peer: its streams in both directions, its pipeline, its snapshots and its probes; and which of them a message takes.
 
 import type { OutgoingStream } from '../io/outgoing-stream.ts';
+import { messageTypeName } from '../raft/message-type-name.ts';
 import { type Message, MessageType, type NodeId } from '../raft/types.ts';
 import { PeerMetrics } from '../telemetry/peer-metrics.ts';
-import { messageTypeName } from './message-type-name.ts';
 import { PeerStatus } from './peer-status.ts';
 import type { SnapshotBody } from './peer-transport.ts';
 import { Pipeline } from './pipeline.ts';

@@ -84,7 +84,7 @@ export class Pipeline {
     this.#status.deactivate('pipeline', 'write', error);
     this.#metrics.sendFailed();
     this.#context.events.unreachable(this.#peerId);
-    if (error === memberRemoved) this.#context.events.refused(error);
+    if (error === memberRemoved) this.#context.events.refused(error, this.#peerId);
   }
 
   #next(): void {

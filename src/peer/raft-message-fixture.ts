@@ -1,6 +1,6 @@
 // For the tests, the fuzzer and the benchmark of the peer protocol's codecs: random messages, entries, and cutting bytes into chunks.
 
-import { ByteWriter } from '../base/byte-writer.ts';
+import { SplicedWriter } from '../base/spliced-writer.ts';
 import type { Random } from '../io/random.ts';
 import {
   type Entry,
@@ -121,9 +121,9 @@ export function encodeMessage(message: Message): Buffer {
 }
 
 export function encodeStream(encoder: StreamEncoder, messages: readonly Message[]): Buffer {
-  const out = new ByteWriter(16);
+  const out = new SplicedWriter(16);
   for (const message of messages) encoder.encode(message, out);
-  return Buffer.from(out.bytes.subarray(0, out.length));
+  return Buffer.concat(out.pieces(0));
 }
 
 export interface StreamRead {

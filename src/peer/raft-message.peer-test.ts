@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { test } from 'node:test';
+import { raftPositionMax } from '../cluster-limits.ts';
 import { SeededRandom } from '../io/random.ts';
 import { harm } from '../proto/message.fuzz.ts';
 import { Reader, WireType } from '../proto/wire.ts';
@@ -80,7 +81,7 @@ function refusedField(bytes: Buffer, shape: Shape): string | null {
       const reason = refusedField(bytes.subarray(reader.bytesStart, reader.bytesEnd), inner);
       if (reason !== null) return reason;
     } else if (wireType === WireType.varint && shape.counts.includes(fieldNumber)) {
-      if (reader.readUint64() >= 2n ** 53n) return 'beyond 2^53';
+      if (reader.readUint64() > BigInt(raftPositionMax)) return 'beyond the bound';
     } else if (wireType === WireType.varint && fieldNumber === 1 && shape.kindMax !== undefined) {
       const kind = reader.readEnum();
       if (kind < 0 || kind > shape.kindMax) return 'unknown type';

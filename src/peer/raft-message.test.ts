@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { peerMessageEntriesMax } from '../cluster-limits.ts';
+import { peerMessageEntriesMax, raftPositionMax } from '../cluster-limits.ts';
 import { SeededRandom } from '../io/random.ts';
 import { EntryType, type Message, MessageType, NO_BYTES, NONE, newMessage } from '../raft/types.ts';
 import { decodeEntry, decodeMessage, encodedEntryBytes, isLinkHeartbeat, writeEntry } from './raft-message.ts';
@@ -32,10 +32,10 @@ test('the bytes of an append', () => {
     { term: 3, index: 5, type: EntryType.normal, data: Buffer.from('ab') },
     { term: 300, index: 6, type: EntryType.confChange, data: NO_BYTES },
   ];
-  message.commit = 2 ** 53 - 1;
+  message.commit = raftPositionMax;
   const expected = bytes(
     '0803 1002 18ffffffffffffffffff01 20ac02 2803 3004' +
-      '3a08 1003 1805 22026162 3a07 0801 10ac02 1806 40ffffffffffffff0f',
+      '3a08 1003 1805 22026162 3a07 0801 10ac02 1806 408080808080808008',
   );
   assert.equal(encodeMessage(message).toString('hex'), expected.toString('hex'));
   assert.deepEqual(read(expected), message);
@@ -135,7 +135,7 @@ test('an empty snapshot, as members before 3.6 send it, is none', () => {
   assert.equal(readProp('4a00')!.snapshot, null);
 });
 
-test('terms and indexes end below 2^53', () => {
+test('terms and indexes have a bound, far below what a number holds exactly', () => {
   const fields = ['20', '28', '30', '40', '58'];
   const inside: ((value: string) => string)[] = [
     ...fields.map((tag) => (value: string) => `${tag}${value}`),
@@ -145,9 +145,10 @@ test('terms and indexes end below 2^53', () => {
     (value) => `4a0d 120b 1001 18${value}`,
   ];
   for (const field of inside) {
-    assert.ok(readProp(field('ffffffffffffff0f')) !== null, `2^53 - 1 in ${field('')}`);
-    // The same length: 2^53, and 2^53 + 1, which a number can't tell from it.
-    assert.equal(readProp(field('8080808080808010')), null, `2^53 in ${field('')}`);
+    assert.ok(readProp(field('8080808080808008')) !== null, `2^52 in ${field('')}`);
+    // The same length: the next one, the last that is exact, and 2^53 + 1, which a number can't tell from the one before it.
+    assert.equal(readProp(field('8180808080808008')), null, `2^52 + 1 in ${field('')}`);
+    assert.equal(readProp(field('ffffffffffffff0f')), null, `2^53 - 1 in ${field('')}`);
     assert.equal(readProp(field('8180808080808010')), null, `2^53 + 1 in ${field('')}`);
   }
   assert.equal(readProp('10ffffffffffffffffff01 18ffffffffffffffffff01 68ffffffffffffffffff01')!.vote, 2n ** 64n - 1n);

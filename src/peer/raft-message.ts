@@ -10,11 +10,11 @@
 // Fields are written by ascending number and lists of ids unpacked, as Go's marshaller does. A zero field is left out: etcd reads every
 // field by a getter, to which unset and zero are the same (etcd itself sends some zeros, where its code has set a pointer; before 3.7
 // all). Read is whatever Go's unmarshaller reads: any order, repeated fields (the last counts, messages are merged), packed lists,
-// unknown fields. Refused beyond that: terms and indexes from 2^53 on, types that this release doesn't know, entries of an append that
-// are not the ones after its index, more entries than peerMessageEntriesMax.
+// unknown fields. Refused beyond that: terms and indexes beyond raftPositionMax, types that this release doesn't know, entries of an
+// append that are not the ones after its index, more entries than peerMessageEntriesMax.
 
 import { assert } from '../base/assert.ts';
-import { peerMessageEntriesMax } from '../cluster-limits.ts';
+import { peerMessageEntriesMax, raftPositionMax } from '../cluster-limits.ts';
 import { bigVarintLength, Reader, varintLength, WireType, writeBigVarint, writeVarint } from '../proto/wire.ts';
 import {
   type ConfState,
@@ -113,6 +113,15 @@ export function writeEntry(entry: Entry, out: Buffer, offset: number): number {
   offset = writeUintField(out, offset, EntryTag.term, entry.term);
   offset = writeUintField(out, offset, EntryTag.index, entry.index);
   return writeBytesField(out, offset, EntryTag.data, entry.data);
+}
+
+/** The same but for the data, which are to follow and not empty. */
+export function writeEntryHead(entry: Entry, out: Buffer, offset: number): number {
+  offset = writeUintField(out, offset, EntryTag.type, entry.type);
+  offset = writeUintField(out, offset, EntryTag.term, entry.term);
+  offset = writeUintField(out, offset, EntryTag.index, entry.index);
+  out[offset++] = EntryTag.data;
+  return writeVarint(out, offset, entry.data.length);
 }
 
 export function encodedMessageBytes(message: Message): number {
@@ -274,19 +283,19 @@ function readMessageField(message: Message, entries: Entry[]): void {
       message.from = reader.readUint64();
       return;
     case MessageTag.term:
-      message.term = readSafe();
+      message.term = readPosition();
       return;
     case MessageTag.logTerm:
-      message.logTerm = readSafe();
+      message.logTerm = readPosition();
       return;
     case MessageTag.index:
-      message.index = readSafe();
+      message.index = readPosition();
       return;
     case MessageTag.entries:
       readEntryInto(entries);
       return;
     case MessageTag.commit:
-      message.commit = readSafe();
+      message.commit = readPosition();
       return;
     case MessageTag.snapshot:
       message.snapshot = readSnapshot(message.snapshot);
@@ -295,7 +304,7 @@ function readMessageField(message: Message, entries: Entry[]): void {
       message.reject = reader.readBool();
       return;
     case MessageTag.rejectHint:
-      message.rejectHint = readSafe();
+      message.rejectHint = readPosition();
       return;
     case MessageTag.context:
       message.context = readBuffer();
@@ -314,10 +323,10 @@ function fieldTag(): number {
 }
 
 /** A term or an index. */
-function readSafe(): number {
+function readPosition(): number {
   const value = reader.readUint();
   // Rounded from 2^53 on, but never down to below it.
-  if (value > Number.MAX_SAFE_INTEGER) reader.fail();
+  if (value > raftPositionMax) reader.fail();
   return value;
 }
 
@@ -362,10 +371,10 @@ function readEntry(): Entry {
         type = readKind(EntryType.confChangeV2);
         break;
       case EntryTag.term:
-        term = readSafe();
+        term = readPosition();
         break;
       case EntryTag.index:
-        index = readSafe();
+        index = readPosition();
         break;
       case EntryTag.data:
         data = readBuffer();
@@ -407,8 +416,8 @@ function readMeta(before: SnapshotMeta): SnapshotMeta {
   while (reader.readTag()) {
     const tag = fieldTag();
     if (tag === MetaTag.confState) confState = readConfState(confState);
-    else if (tag === MetaTag.index) index = readSafe();
-    else if (tag === MetaTag.term) term = readSafe();
+    else if (tag === MetaTag.index) index = readPosition();
+    else if (tag === MetaTag.term) term = readPosition();
     else reader.skip();
   }
   closeEmbedded(end);

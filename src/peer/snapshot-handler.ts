@@ -7,15 +7,17 @@
 import { snapshotMessageBytesMax, snapshotSilenceTimeoutMs } from '../cluster-limits.ts';
 import { durationText, humanBytes } from '../config/go-value.ts';
 import type { PeerExchange } from '../io/peer-exchange.ts';
+import { messageTypeName } from '../raft/message-type-name.ts';
 import { type Message, MessageType } from '../raft/types.ts';
 import { PeerMetrics } from '../telemetry/peer-metrics.ts';
 import { refusalOf } from './inbox.ts';
+import { tooManyUnfinished } from './message-body.ts';
 import { frameNumberBytes, readFrameNumber } from './message-stream.ts';
-import { messageTypeName } from './message-type-name.ts';
 import { answerError, answerRefusal } from './peer-answer.ts';
 import type { SnapshotReceipt } from './peer-transport.ts';
 import { decodeMessage } from './raft-message.ts';
 import { idText, type TransportContext } from './transport-context.ts';
+import type { UnfinishedBodies, UnfinishedBody } from './unfinished-bodies.ts';
 
 const CALLER = 'peer/snapshot-handler.ts';
 
@@ -23,8 +25,9 @@ export function receiveSnapshot(
   context: TransportContext,
   exchange: PeerExchange,
   headers: Record<string, string>,
+  bodies: UnfinishedBodies,
 ): void {
-  const arrival = new SnapshotArrival(context, exchange, headers);
+  const arrival = new SnapshotArrival(context, exchange, headers, bodies);
   exchange.receiveBody(snapshotSilenceTimeoutMs, arrival);
 }
 
@@ -34,8 +37,7 @@ class SnapshotArrival {
   readonly #headers: Record<string, string>;
   readonly #startMs: number;
   /** What came before the database, and how much of it there must be to go on. */
-  #headParts: Buffer[] = [];
-  #headBytes = 0;
+  readonly #head: UnfinishedBody;
   #headNeeded = frameNumberBytes;
   #message: Message | null = null;
   #receipt: SnapshotReceipt | null = null;
@@ -43,34 +45,36 @@ class SnapshotArrival {
   #databaseBytes = 0;
   #isOver = false;
 
-  constructor(context: TransportContext, exchange: PeerExchange, headers: Record<string, string>) {
+  constructor(
+    context: TransportContext,
+    exchange: PeerExchange,
+    headers: Record<string, string>,
+    bodies: UnfinishedBodies,
+  ) {
     this.#context = context;
     this.#exchange = exchange;
     this.#headers = headers;
     this.#startMs = context.clock.nowMs();
+    this.#head = bodies.open(() => this.#malformed(tooManyUnfinished, 503));
   }
 
   chunk(bytes: Buffer): boolean {
     if (this.#isOver) return true;
     if (this.#receipt !== null) return this.#write(bytes);
-    this.#headParts.push(bytes);
-    this.#headBytes += bytes.length;
-    if (this.#headBytes < this.#headNeeded) return true;
-    const head = Buffer.concat(this.#headParts);
-    const length = readFrameNumber(head, 0);
+    if (!this.#head.append(bytes, this.#headNeeded) || this.#head.length < this.#headNeeded) return true;
+    const length = readFrameNumber(this.#head.bytes, 0);
     if (length > snapshotMessageBytesMax) {
       this.#malformed('rafthttp: error limit exceeded');
       return true;
     }
     const end = frameNumberBytes + length;
-    if (head.length < end) {
-      this.#headParts = [head];
+    if (this.#head.length < end) {
       this.#headNeeded = end;
       return true;
     }
+    const head = this.#head.take();
     const message = decodeMessage(head, frameNumberBytes, end);
     const rest = head.subarray(end);
-    this.#headParts = [];
     if (message === null) {
       this.#malformed('proto: cannot parse');
       return true;
@@ -109,8 +113,8 @@ class SnapshotArrival {
 
   /** Whether the database may follow. */
   #begin(message: Message, length: number): boolean {
-    const { logger, network, localText, events } = this.#context;
-    const from = idText(message.from);
+    const { logger, network, labels, localText, events } = this.#context;
+    const from = labels.ofId(message.from);
     const metrics = new PeerMetrics(network, localText, from);
     this.#message = message;
     metrics.received(length);
@@ -175,13 +179,14 @@ class SnapshotArrival {
     answerError(this.#exchange, 500, this.#headers, `failed to save KV snapshot (${error})`);
   }
 
-  #malformed(error: string): void {
-    const { logger, network } = this.#context;
+  #malformed(error: string, status = 400): void {
+    const { logger, network, labels } = this.#context;
     this.#isOver = true;
+    this.#head.close();
     logger.warn(CALLER, 'failed to decode Raft message', { ...this.#who(), error });
-    network.peerReceivedFailures.with(this.#exchange.remoteAddress).value++;
+    network.peerReceivedFailures.with(labels.ofHost(this.#exchange.remoteHost)).value++;
     network.snapshotReceiveFailures.with('0').value++;
-    answerError(this.#exchange, 400, this.#headers, `failed to decode raft message (${error})`);
+    answerError(this.#exchange, status, this.#headers, `failed to decode raft message (${error})`);
   }
 
   #who(): Record<string, string> {

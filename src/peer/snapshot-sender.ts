@@ -107,7 +107,7 @@ export class SnapshotSender {
     this.#context.schedule(() => {
       this.#context.events.unreachable(this.#peerId);
       this.#context.events.snapshotSent(this.#peerId, false);
-      if (error === memberRemoved) this.#context.events.refused(error);
+      if (error === memberRemoved) this.#context.events.refused(error, this.#peerId);
     });
   }
 }

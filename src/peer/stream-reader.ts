@@ -163,7 +163,7 @@ export class StreamReader {
     }
     this.#status.deactivate(this.#kind.name, 'dial', error);
     this.#retryLater();
-    if (status === 410) events.refused(error);
+    if (status === 410) events.refused(error, this.#peerId);
   }
 
   #retryLater(): void {

@@ -7,6 +7,7 @@ import type { NodeId } from '../raft/types.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { NetworkMetrics } from '../telemetry/member-metrics.ts';
 import type { PeerEvents } from './peer-transport.ts';
+import type { SenderLabels } from './sender-labels.ts';
 
 export interface TransportTimings {
   /** A stream without a byte for so long is lost; link heartbeats go out three times in it. etcd: 5 s. */
@@ -60,6 +61,7 @@ export interface TransportContext {
   readonly schedule: (callback: () => void) => void;
   readonly logger: Logger;
   readonly network: NetworkMetrics;
+  readonly labels: SenderLabels;
 }
 
 /** As etcd prints ids. */

@@ -5,7 +5,7 @@ import { ExitCode, FatalError } from '../base/fatal.ts';
 import { type Disk, type DiskLock, errorCode, writeFully } from '../io/file.ts';
 import type { Random } from '../io/random.ts';
 import { type WalObserver, type WalWriterFactory, walFatal } from '../io/wal-writer.ts';
-import { walSegmentBytes } from '../limits.ts';
+import { walSegmentBytes } from '../storage-limits.ts';
 import { emptyHardState, encodeSegmentHeader, segmentHeaderBytes, segmentName, type WalMetadata } from './format.ts';
 import { listSegments, replayWal, type SegmentFile, type WalReplay } from './replay.ts';
 

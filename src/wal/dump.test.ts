@@ -59,7 +59,7 @@ test('a torn tail ends the dump and is named, damage throws after what is before
   wal.close();
   const file = '/wal/0000000000000001-0000000000000001.wal';
   const before = disk.content(file);
-  disk.rot(file, 512 + 9 * 120 + 60, 1);
+  disk.rot(file, 512 + 9 * 120 + 60, 3);
   const torn = linesOf(disk);
   assert.equal(torn.filter((line) => 'index' in line).length, 9);
   assert.equal(torn.at(-1).end.tail, 'torn');

@@ -46,12 +46,12 @@
 //     what follows it in the log go before it comes in.
 //
 // One record is in flight at a time, so a record's header after a damaged place proves that the place had been synced: that
-// is damage, and without such a header it is a torn tail (replay.ts). It is assumed, as SQLite does by default, that a write
+// is damage, and without such a header it is a torn tail, or one flipped bit (replay.ts). It is assumed, as SQLite does by default, that a write
 // that fails leaves the bytes of its sector outside its range as they were ("powersafe overwrite").
 
 import zlib from 'node:zlib';
 import { assert } from '../base/assert.ts';
-import { walEntryBytesMax, walRecordBytesMax } from '../limits.ts';
+import { walEntryBytesMax, walRecordBytesMax } from '../storage-limits.ts';
 
 export const segmentHeaderBytes = 512;
 export const recordHeaderBytes = 40;

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FatalError } from '../base/fatal.ts';
 import { SeededRandom } from '../io/random.ts';
+import { walFlippedBitBytesMax } from '../storage-limits.ts';
 import { SimDisk } from '../testing/sim-disk.ts';
 import { appendDurably, reopen, walEntries, walEntry, walEvents, walOptions } from '../testing/wal-fixture.ts';
 import { encodeHardState, hardStateBytes, recordHeaderBytes, sealRecord, segmentHeaderBytes } from './format.ts';
@@ -65,6 +66,11 @@ function assertRefused(files: Files, pattern: RegExp, exitCode = 10): void {
   for (const [path, content] of files) assert.ok(disk.content(path).equals(content), `${path} is unchanged`);
 }
 
+/** More than a bit each. */
+const flips: readonly number[] = Array.from({ length: 256 }, (_, mask) => mask).filter(
+  (mask) => (mask & (mask - 1)) !== 0,
+);
+
 for (const recycled of [false, true]) {
   test(`a tail torn at each byte of the last record is cut (${recycled ? 'recycled' : 'zeroed'} segment)`, () => {
     const files = writtenLog(recycled ? 90 : 20, recycled);
@@ -82,7 +88,7 @@ for (const recycled of [false, true]) {
       const garbage = Buffer.from(whole);
       random.fill(garbage.subarray(at, end));
       const oneByte = Buffer.from(whole);
-      oneByte[at]! ^= 1 + random.below(255);
+      oneByte[at]! ^= flips[random.below(flips.length)]!;
       const missingSector = Buffer.from(whole).fill(0, begin, at);
       for (const [kind, content] of Object.entries({ truncated, zeroed, garbage, oneByte, missingSector })) {
         const disk = diskOf(new Map(files).set(path, content));
@@ -102,12 +108,64 @@ for (const recycled of [false, true]) {
   });
 }
 
+for (const recycled of [false, true]) {
+  test(`a flipped bit of the last record is refused, whichever it is (${recycled ? 'recycled' : 'zeroed'} segment)`, () => {
+    const files = writtenLog(recycled ? 90 : 20, recycled);
+    const path = segmentsOf(files).at(-1)!;
+    const whole = files.get(path)!;
+    const [begin, end] = recordPositions(files, path).slice(-2) as [number, number];
+    for (let bit = 8 * begin; bit < 8 * end; bit++) {
+      const content = Buffer.from(whole);
+      content[bit >>> 3]! ^= 1 << (bit & 7);
+      if (content.subarray(bit >>> 3, end).every((byte) => byte === 0)) {
+        // The last bit that was set: the write may have ended before it.
+        assert.equal(reopen(diskOf(new Map(files).set(path, content))).cut?.position, begin);
+        continue;
+      }
+      const message = new RegExp(`${path} is damaged at offset ${begin}: .*, for a single bit that has flipped`);
+      assertRefused(new Map(files).set(path, content), message);
+    }
+  });
+}
+
+test('in a record beyond the bound a flipped bit is not looked for', () => {
+  for (const [bytes, isFound] of [
+    [walFlippedBitBytesMax - 200, true],
+    [walFlippedBitBytesMax, false],
+  ] as const) {
+    const disk = new SimDisk(new SeededRandom(1));
+    const { wal } = openWal(walOptions(disk, { segmentBytes: 4 * walFlippedBitBytesMax }));
+    appendDurably(wal, walEntries(1, 3), 0);
+    appendDurably(wal, [walEntry(4, 1, bytes)]);
+    wal.close();
+    const path = `/wal/${disk.readdir('/wal').find((name) => name.endsWith('1.wal'))!}`;
+    disk.rot(path, recordPositions(new Map([[path, disk.content(path)]]), path).at(-2)! + 1000, 8);
+    if (isFound) assert.throws(() => reopen(disk), /a single bit that has flipped/);
+    else assert.equal(reopen(disk).last.index, 3);
+  }
+});
+
+test('a write that lacks nothing but its last bit is cut', () => {
+  const disk = new SimDisk(new SeededRandom(1));
+  const { wal } = openWal(walOptions(disk));
+  appendDurably(wal, walEntries(1, 3), 0);
+  wal.append(null, [{ index: 4, term: 1, type: 0, data: Buffer.from([0xff, 0x10]) }]);
+  wal.close();
+  const path = `/wal/${disk.readdir('/wal').find((name) => name.endsWith('1.wal'))!}`;
+  const files: Files = new Map([[path, disk.content(path)]]);
+  const content = files.get(path)!;
+  const last = content.lastIndexOf(0x10);
+  assert.ok(content.subarray(last + 1).every((byte) => byte === 0));
+  content[last] = 0;
+  assert.equal(reopen(diskOf(files)).last.index, 3);
+});
+
 test('a cut is logged with file, offset and reason', () => {
   const files = writtenLog(5);
   const path = segmentsOf(files)[0]!;
   const positions = recordPositions(files, path);
   const begin = positions.at(-2)!;
-  files.get(path)![begin + recordHeaderBytes + 3]! ^= 1;
+  files.get(path)![begin + recordHeaderBytes + 3]! ^= 3;
   const events = walEvents();
   reopen(diskOf(files), {}, events);
   assert.equal(events.logs.length, 1);
@@ -215,7 +273,7 @@ test('a rotation that a crash interrupted is undone, if nothing was written afte
   const [before, last] = segments.slice(-2) as [string, string];
   const positions = recordPositions(files, before);
   const torn = Buffer.from(files.get(before)!);
-  torn[positions.at(-1)! - 9]! ^= 1;
+  torn[positions.at(-1)! - 9]! ^= 3;
   const unused = Buffer.from(files.get(last)!).fill(0, segmentHeaderBytes);
   const disk = diskOf(new Map(files).set(before, torn).set(last, unused));
   const events = walEvents();
@@ -245,7 +303,7 @@ test('a cut takes the entries of a record and their commit index together', () =
   const files: Files = new Map([[`/wal/${path}`, disk.content(`/wal/${path}`)]]);
   // The torn record held both the entries and the commit index, so the cut is consistent.
   const begin = recordPositions(files, `/wal/${path}`).at(-2)!;
-  files.get(`/wal/${path}`)![begin + 45]! ^= 1;
+  files.get(`/wal/${path}`)![begin + 45]! ^= 3;
   assert.deepEqual(reopen(diskOf(files)).last, { index: 10, term: 1 });
 });
 
@@ -312,7 +370,7 @@ test('a value that holds a copy of WAL records does not pass for one', () => {
   wal.close();
   const content = disk.content(path);
   const begin = recordPositions(new Map([[path, content]]), path).at(-2)!;
-  content[begin + recordHeaderBytes + 2]! ^= 1;
+  content[begin + recordHeaderBytes + 2]! ^= 3;
   assert.equal(reopen(diskOf(new Map(files).set(path, content))).last.index, replay.last.index);
 });
 

@@ -1,7 +1,8 @@
 // What a WAL directory says: which segments it has, whether they are whole, and the log, hard state and marker that they add
 // up to. Reads only; the cut of a torn tail and the removal of an unused successor are returned as work for wal.ts.
 //
-// The repair rule: a tail is torn only in the last segment and only if no record header follows it; it is cut. Damage anywhere
+// The repair rule: a tail is torn only in the last segment, only if no record header follows it and no single flipped bit accounts for
+// it (flipped-bit.ts: that record had been written whole); it is cut. Damage anywhere
 // else stops the member (exit code walCorrupt): entries that were acknowledged are gone, and starting without them would
 // let this member vote and count as if it had never promised them.
 //

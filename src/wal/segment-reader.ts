@@ -2,7 +2,8 @@
 // Knows one file; the order of segments and what the entries mean is in replay.ts and dump.ts.
 
 import { type Disk, readFully } from '../io/file.ts';
-import { walReadBytes } from '../limits.ts';
+import { walFlippedBitBytesMax, walReadBytes } from '../storage-limits.ts';
+import { flippedBit } from './flipped-bit.ts';
 import {
   alignRecord,
   decodeRecordHeader,
@@ -151,9 +152,44 @@ export class SegmentReader {
         reason: `${this.#reason}, but there is a later record at offset ${rest.record}`,
       };
     }
+    if (this.#hasFlippedBit()) {
+      return { kind: TailKind.damaged, reason: `${this.#reason}, for a single bit that has flipped` };
+    }
     if (this.#headerAt(this.position) !== null) return { kind: TailKind.torn, reason: this.#reason };
     const clean = this.header.recycled || rest.zeros;
     return { kind: clean ? TailKind.clean : TailKind.torn, reason: this.#reason };
+  }
+
+  /** Whether the bytes at `position` are the next record but for one bit: it had been written, and may have been acknowledged. */
+  #hasFlippedBit(): boolean {
+    const { position } = this;
+    const header = this.#headerAt(position);
+    const mended = header ?? this.#mendedHeader();
+    if (mended === null || mended.previousCrc !== this.lastCrc || mended.number !== this.count) return false;
+    const bytes = alignRecord(mended.payloadBytes);
+    if (bytes > walFlippedBitBytesMax) return false;
+    const payload = this.#bytes(position + recordHeaderBytes, bytes);
+    if (payload === null) return false;
+    if (header === null) return payloadMatches(payload, mended, this.seed);
+    const bit = flippedBit(payload, this.seed, header.payloadCrc);
+    if (bit < 0) return false;
+    // The last bit that the record has, and nothing behind it: the end of the write may be what is missing.
+    const rest = payload.subarray(bit >>> 3);
+    return !rest.equals(zeroBytes.subarray(0, rest.length));
+  }
+
+  /** What the record header at `position` was, if one bit of it has flipped. */
+  #mendedHeader(): RecordHeader | null {
+    const bytes = this.#bytes(this.position, recordHeaderBytes);
+    if (bytes === null) return null;
+    const copy = Buffer.from(bytes);
+    for (let bit = 0; bit < 8 * recordHeaderBytes; bit++) {
+      copy[bit >>> 3]! ^= 1 << (bit & 7);
+      const header = decodeRecordHeader(copy, 0, this.seed, this.header.sequence, this.position);
+      if (header !== null) return header;
+      copy[bit >>> 3]! ^= 1 << (bit & 7);
+    }
+    return null;
   }
 
   /** Whether the segment holds no record, good or bad. */

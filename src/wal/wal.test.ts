@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { FatalError } from '../base/fatal.ts';
 import { SeededRandom } from '../io/random.ts';
 import type { WalWriterFactory } from '../io/wal-writer.ts';
-import { walRemovalsMax } from '../limits.ts';
+import { walRemovalsMax } from '../storage-limits.ts';
 import { DeferredWalWriter } from '../testing/deferred-wal-writer.ts';
 import { SimCrash, SimDisk } from '../testing/sim-disk.ts';
 import {

@@ -12,7 +12,7 @@ import { assert } from '../base/assert.ts';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import type { Disk, DiskJob, DiskLock } from '../io/file.ts';
 import { type WalRotation, type WalWriter, walFatal } from '../io/wal-writer.ts';
-import { walRemovalsMax, walSegmentBytes, walSpareFreeSegmentsMin, walSpareTriesMax } from '../limits.ts';
+import { walRemovalsMax, walSegmentBytes, walSpareFreeSegmentsMin, walSpareTriesMax } from '../storage-limits.ts';
 import { prepareDirectory, type WalOptions } from './directory.ts';
 import {
   alignRecord,
