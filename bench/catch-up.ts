@@ -8,8 +8,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from '../test-e2e/cluster.ts';
-import { peerBinaries, repository, until } from '../test-e2e/program.ts';
+import { repository, until } from '../test-e2e/program.ts';
 
 const run = promisify(execFile);
 const valueBytes = 12 * 1024;

@@ -9,8 +9,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from '../test-e2e/cluster.ts';
-import { peerBinaries, repository } from '../test-e2e/program.ts';
+import { repository } from '../test-e2e/program.ts';
 
 const flags: readonly string[] = [
   '--quota-backend-bytes=8589934592',

@@ -11,7 +11,8 @@ import { parseArgs } from 'node:util';
 import { PutRequest, RangeRequest } from '../src/proto/kv-schema.ts';
 import { encode } from '../src/proto/message.ts';
 import { freePorts } from '../src/testing/free-port.ts';
-import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from '../test-e2e/program.ts';
+import { loneMemberFlags } from '../src/testing/peer-programs.ts';
+import { Program, repository, scratchFolder, serverFile } from '../test-e2e/program.ts';
 import { sumOf } from '../test-e2e/store.ts';
 
 const { values } = parseArgs({
@@ -31,8 +32,7 @@ const bodies: Readonly<Record<'Put' | 'Range', Buffer>> = {
 };
 type Method = keyof typeof bodies;
 
-const servers = { etcd: join(peerBinaries, 'etcd'), keelson: join(repository, 'bin/keelson') } as const;
-type Name = keyof typeof servers;
+type Name = 'etcd' | 'keelson';
 
 interface Figures {
   readonly perSecond: number;
@@ -84,25 +84,16 @@ async function round(name: Name, folder: string): Promise<Record<Method, Figures
   const [client, peer] = (await freePorts(2)).map((port) => `127.0.0.1:${port}`);
   const program = new Program({
     name,
-    file: servers[name],
+    file: serverFile(name),
     args: [
-      '--name=m1',
-      `--data-dir=${join(folder, `${name}-data`)}`,
-      `--listen-client-urls=http://${client}`,
-      `--advertise-client-urls=http://${client}`,
-      `--listen-peer-urls=http://${peer}`,
-      `--initial-advertise-peer-urls=http://${peer}`,
-      `--initial-cluster=m1=http://${peer}`,
+      ...loneMemberFlags('m1', join(folder, `${name}-data`), `http://${client}`, `http://${peer}`),
       '--auto-compaction-mode=revision',
       '--auto-compaction-retention=10000',
     ],
     folder,
   });
   try {
-    await until(`${name} ready`, 30_000, () => {
-      if (program.ended) throw new Hopeless(program.log().slice(-2000));
-      return program.log().includes('ready to serve client requests');
-    });
+    await program.says();
     const figures = {} as Record<Method, Figures>;
     for (const method of ['Put', 'Range'] as const) {
       const body = bodies[method];

@@ -8,12 +8,12 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { freePort } from '../src/testing/free-port.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 
-const bin: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
 const serverFlags: readonly string[] = [
   '--quota-backend-bytes=8589934592',
   '--auto-compaction-mode=revision',
@@ -40,7 +40,7 @@ function bench(running: Running, args: readonly string[]): Measurement {
   const all = ['-endpoint', `127.0.0.1:${running.port}`, '-pid', `${running.pid}`, ...args];
   // A run with failed requests exits 1 and still prints its line; without a line it is our failure.
   try {
-    return JSON.parse(execFileSync(join(bin, 'keelson-bench'), all, { encoding: 'utf8' })) as Measurement;
+    return JSON.parse(execFileSync(join(peerBinaries, 'keelson-bench'), all, { encoding: 'utf8' })) as Measurement;
   } catch (error) {
     const line = (error as { stdout?: string }).stdout ?? '';
     if (line.startsWith('{')) return JSON.parse(line) as Measurement;
@@ -149,7 +149,7 @@ async function restart(server: Server, running: Running, options: Options): Prom
 /** Loads at full speed for the duration, then kills in the middle of it. */
 async function killed(server: Server, running: Running, options: Options): Promise<Measurement> {
   const load = spawn(
-    join(bin, 'keelson-bench'),
+    join(peerBinaries, 'keelson-bench'),
     [
       '-endpoint',
       `127.0.0.1:${running.port}`,
@@ -255,7 +255,7 @@ async function tails(_server: Server, running: Running, options: Options): Promi
 /** keelson-bench while this process does something else. */
 async function benchBeside(running: Running, args: readonly string[]): Promise<Measurement> {
   const all = ['-endpoint', `127.0.0.1:${running.port}`, '-pid', `${running.pid}`, ...args];
-  const child = spawn(join(bin, 'keelson-bench'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(join(peerBinaries, 'keelson-bench'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (data: Buffer) => {
     output += data.toString();
@@ -266,7 +266,7 @@ async function benchBeside(running: Running, args: readonly string[]): Promise<M
 
 async function etcdctl(running: Running, args: readonly string[]): Promise<string> {
   const all = ['--endpoints', `127.0.0.1:${running.port}`, '--command-timeout=120s', ...args];
-  const child = spawn(join(bin, 'etcdctl'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(join(peerBinaries, 'etcdctl'), all, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (data: Buffer) => {
     output += data.toString();
@@ -430,7 +430,7 @@ async function main(): Promise<void> {
       rounds: { type: 'string', short: 'n', default: '3' },
       duration: { type: 'string', default: '20s' },
       keys: { type: 'string' },
-      a: { type: 'string', default: join(bin, 'etcd') },
+      a: { type: 'string', default: join(peerBinaries, 'etcd') },
       b: { type: 'string', default: join(import.meta.dirname, '..', 'bin', 'keelson') },
       dir: { type: 'string', default: tmpdir() },
       json: { type: 'boolean', default: false },

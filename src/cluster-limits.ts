@@ -2,7 +2,29 @@
 // reason, relations asserted at load.
 
 import { assert } from './base/assert.ts';
-import { lmdbReadersMax, lmdbReadersOfServer, raftMessageBytesMax } from './limits.ts';
+import { raftMessageBytesMax } from './limits.ts';
+import { lmdbReadersMax, lmdbReadersOfServer } from './storage-limits.ts';
+
+// --- descriptors ---
+
+/**
+ * Of the process' open descriptors so many are not for clients, as in etcd (reservedInternalFDNum): a member that idles has 42 beside its
+ * connections, a thread that sends or installs a snapshot ten more (there may be three), and to each of six others go some 5 connections.
+ */
+export const descriptorsReserved = 150;
+/** ... of which so many are for connections of other members (each of six others has 2 streams, a probe, and a post or a request now and
+ * then), and for monitors on addresses of their own. */
+export const peerConnectionsReserved = 32;
+export const monitorConnectionsMax = 18;
+/** Other members also get that share of the rest: whoever forwards renewals of leases has peerSocketsMax of them at once, an etcd more. */
+export const peerConnectionsShare: number = 1 / 8;
+/** Beyond this no cluster goes: six others with peerSocketsMax and their streams are 400. Each may hold a body of peerBodyBytesMax. */
+export const peerConnectionsMax = 2048;
+/** Refused connections are told of so often: whoever is refused tries again at once. */
+export const refusalLogPauseMs = 60_000;
+/** A file of the log is opened so often, so far apart, while there is no descriptor: five seconds, in which dials end and silent peers go. */
+export const openTriesMax = 500;
+export const openTryPauseMs = 10;
 
 // --- peers ---
 
@@ -25,9 +47,14 @@ export const peerSocketsMax = 64;
 export const peerHeadBytesMax: number = 16 * 1024;
 /** The body of a refusal is a line. */
 export const peerRefusalBytesMax = 4096;
-/** A stream's output in one turn of common size; larger ones grow, and give back what is beyond the second bound. */
+/**
+ * A stream's output in one turn of common size; larger ones grow, and give back what is beyond the second bound: a follower passes on the
+ * largest request of --max-request-bytes' default in it.
+ */
 export const peerOutputBytesInitial: number = 64 * 1024;
-export const peerOutputBytesKept: number = 1024 * 1024;
+export const peerOutputBytesKept: number = 2 * 1024 * 1024;
+/** An entry from so many bytes on goes to the streams from where it is: below, a copy costs less than another piece of a write. */
+export const peerSpliceBytesMin: number = 64 * 1024;
 /** A snapshot's transfer ends when the other end takes nothing for so long, or, with all sent, gives no answer: it writes and syncs it. */
 export const snapshotStallTimeoutMs = 60_000;
 export const snapshotAnswerTimeoutMs = 600_000;
@@ -51,20 +78,47 @@ export const peerPostsWaitingMax = 64;
 /** A post without an answer: a message of 1 MiB on a line of 100 KB/s, twice. Its body takes the receiver as long. */
 export const peerPostTimeoutMs = 20_000;
 export const peerBodyTimeoutMs = 20_000;
-/** Members that are known by their requests alone: those that join, one or a few at a time. */
-export const peerRemotesMax = 64;
+/** Members that are known by their requests alone: those that join, one or a few at a time. Each may have peerPostsInFlightMax under way. */
+export const peerRemotesMax = 16;
+/** Ids and addresses, of what is no member, that have a series of metrics of their own: those of members that joined and were removed. */
+export const senderLabelsMax = 64;
 /**
  * A message that a peer sends, as in etcd (readBytesLimit). raft makes them of raftMessageBytesMax or of one larger request, so that
  * more is damage or another protocol. Memory is taken as the bytes arrive, not by what a length says.
  */
 export const peerMessageBytesMax: number = 512 * 1024 * 1024;
 /**
+ * Posted messages that have not come whole take no more together; beyond it the oldest is given up. Room for the largest there may be, and
+ * without streams six members post four messages of 1 MiB each, or of one larger request: of 20 MiB they fit, too.
+ */
+export const peerUnfinishedBytesMax: number = 512 * 1024 * 1024;
+/** First memory for one; it doubles as bytes arrive, up to what is announced. Most are smaller. */
+export const peerUnfinishedBytesInitial: number = 64 * 1024;
+/**
  * Entries in one message: the smallest, a term and an index, takes four bytes, so that no sender gets more of them into
  * raftMessageBytesMax. Beyond it a message of nothing but empty entries would cost a hundred times its size in objects.
  */
 export const peerMessageEntriesMax: number = raftMessageBytesMax / 4;
-/** First memory for a message that does not lie whole in a chunk; it doubles as bytes arrive. Most messages are smaller. */
-export const peerAssemblyBytes: number = 64 * 1024;
+/**
+ * First memory for an entry or a message that does not lie whole in a chunk, or its own size if that is less; it doubles as bytes arrive.
+ * Of --max-request-bytes' default the largest is smaller, so that none is copied from one new memory to the next; and all that a length
+ * alone costs is so much a stream.
+ */
+export const peerAssemblyBytes: number = 2 * 1024 * 1024;
+
+/**
+ * Terms and indexes of a peer's message: far beyond what a cluster comes to (an entry a microsecond for 142 years), and as far below what a
+ * number holds exactly. Beyond 2^53 a member could not write the next term, nor read what it wrote, and nobody would ever lead again.
+ */
+export const raftPositionMax: number = 2 ** 52;
+/**
+ * A term that is so many elections ahead of this member's is no term of its cluster: a member that campaigns alone without a pause, once in
+ * 1.5 s, takes 290 days. One message could otherwise bring the terms of all to where they end; this many at a time it takes 2^28 messages.
+ * A member that has no term yet takes any: it joins a cluster of whatever age.
+ */
+export const raftTermStepMax: number = 2 ** 24;
+/** Lines about messages and proposals of peers that are refused: one in so long, which says how many there were. */
+export const peerRefusalLogPauseMs = 1000;
 
 // --- elections ---
 
@@ -104,12 +158,15 @@ export const connectedMs = 5000;
 export const learnerReadyShare = 0.9;
 /** How long a promotion waits for what is committed to be applied (etcd's applyTimeout). */
 export const appliedWaitMs = 1000;
-/** A removed member stays that long, so that its last messages go out (etcd stops with this delay). */
+/** A removed member stays that long, so that its last messages go out (etcd stops with this delay); or longer, see server/removal.ts. */
 export const removedStayMs = 1000;
 
 // --- the loop ---
 
-/** A turn whose entries are so many bytes does not wait for the disk: what syncs for milliseconds would hold up heartbeats and small requests. */
+/**
+ * A turn whose entries are so many bytes does not wait for the disk, nor do those behind it until it is durable: what syncs for milliseconds
+ * would hold up heartbeats and small requests.
+ */
 export const overlapBytesMin: number = 256 * 1024;
 
 // --- reads ---
@@ -160,5 +217,7 @@ assert(
   lmdbReadersOfServer + 4 * snapshotSendsMax <= lmdbReadersMax,
   'LMDB has readers for the snapshots that are sent',
 );
+assert(peerConnectionsReserved + monitorConnectionsMax < descriptorsReserved, 'connections leave room for files');
 assert(peerBodyBytesMax < peerAnswerBytesMax, 'requests to peers are small');
 assert(raftMessageBytesMax < peerMessageBytesMax, 'what raft sends is taken');
+assert(peerMessageBytesMax <= peerUnfinishedBytesMax, 'the largest message alone has room');

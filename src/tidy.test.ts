@@ -45,6 +45,7 @@ const imports: Readonly<Record<string, readonly string[]>> = {
   rpc: ['grpc', 'server', 'apply', 'mvcc', 'backend', 'snapshot', 'proto'],
   admin: ['rpc', 'server', 'proto'],
   client: ['proto'],
+  process: ['config', 'io', 'grpc', 'peer', 'membership', 'server', 'rpc', 'admin', 'client'],
   cli: ['client', 'config', 'proto', 'snapshot', 'wal', 'io', 'backend'],
 };
 /** Pure computation, no I/O: free for all. */
@@ -52,7 +53,7 @@ const pureModules = new Set(['node:crypto', 'node:zlib', 'node:util', 'node:path
 const ioFolders = new Set(['io', 'testing', 'cli']);
 const linesMax = 600;
 /** Free for all, too: bounds. */
-const limits = new Set(['limits.ts', 'cluster-limits.ts']);
+const limits = new Set(['limits.ts', 'connection-limits.ts', 'storage-limits.ts', 'cluster-limits.ts']);
 
 interface Source {
   readonly name: string;

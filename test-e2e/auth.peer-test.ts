@@ -7,7 +7,8 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { freePorts } from '../src/testing/free-port.ts';
-import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
+import { Program, repository, scratchFolder } from './program.ts';
 
 interface Result {
   readonly code: number;
@@ -40,10 +41,7 @@ before(async () => {
     const program = new Program({ name, file, args, folder: scratch.folder });
     programs.push(program);
     endpoints.push(client);
-    await until(`${name} ready`, 30_000, () => {
-      if (program.ended) throw new Hopeless(program.log().slice(-2000));
-      return program.log().includes('ready to serve client requests');
-    });
+    await program.says();
   }
 });
 

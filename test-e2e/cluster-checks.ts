@@ -136,6 +136,17 @@ export async function sameStates(cluster: Cluster, folder: string): Promise<numb
   });
 }
 
+/** Under load, which rests for it. There must be something to compare. */
+export async function sameStatesAtRest(
+  cluster: Cluster,
+  load: ClusterLoad,
+  folder: string,
+  entriesMin = 100,
+): Promise<void> {
+  const compared = await load.atRest(() => sameStates(cluster, folder));
+  assert.ok(compared > entriesMin, `only ${compared} entries to compare`);
+}
+
 async function hashOf(member: ClusterMember): Promise<number> {
   const client = new EtcdClient({ endpoints: [member.endpoint] });
   try {

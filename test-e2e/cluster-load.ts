@@ -87,14 +87,15 @@ export class ClusterLoad {
     for (const watcher of this.watchers) watcher.move();
   }
 
-  /** Until nothing is written any more; renewals, which are no entries, go on. */
-  async pause(): Promise<void> {
+  /** While nothing is written: renewals, which are no entries, go on. */
+  async atRest<T>(look: () => Promise<T>): Promise<T> {
     this.#isPaused = true;
-    await until('the writers rest', 8 * deadlineMs, () => this.#busy === 0);
-  }
-
-  resume(): void {
-    this.#isPaused = false;
+    try {
+      await until('the writers rest', 8 * deadlineMs, () => this.#busy === 0);
+      return await look();
+    } finally {
+      this.#isPaused = false;
+    }
   }
 
   /** Until so many more writes are acknowledged. */

@@ -25,9 +25,10 @@ import { encode } from '../src/proto/message.ts';
 import { type ParsedFamily, parseExposition } from '../src/testing/exposition-parser.ts';
 import { freePorts } from '../src/testing/free-port.ts';
 import { DeleteMessage, encodeTxn, PutMessage, RangeMessage } from '../src/testing/kv-messages.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
 import { seriesOf } from './metric-series.ts';
-import { peerBinaries, sleep, until } from './program.ts';
+import { sleep, until } from './program.ts';
 import { type CallOptions, EtcdClient, expectOk } from './support/etcd-client.ts';
 
 const run = promisify(execFile);
@@ -204,6 +205,8 @@ export class ScenarioRun {
     await sleep(1000);
     await this.#look('removed');
 
+    // etcd says so half a minute later.
+    await until('the end of the snapshot', 45_000, () => m1.log().includes('sent merged snapshot'));
     await m1.kill();
     this.#keepLog(m1);
     const heir = await cluster.leader();
@@ -241,6 +244,8 @@ export class ScenarioRun {
     }
     client.close();
     await this.#look('alone', { calls: true, only: member });
+    // It looks twice a minute.
+    await until('the prober', 45_000, () => member.log().includes('prober detected unhealthy status'));
     const initialCluster = this.#cluster.members.slice(0, 3).map(({ name, peerUrl }) => `${name}=${peerUrl}`);
     for (const other of others) other.launch({ initialCluster: initialCluster.join(','), state: 'new' });
     await Promise.all(others.map((other) => other.ready()));
@@ -309,7 +314,17 @@ export class ScenarioRun {
       ]);
       const sight = { families, series: seriesOf(families), http, calls: called, ctl };
       this.scenario.sights.set(`${step} ${member.name}`, sight);
+      if (options.calls === true && options.only === undefined) await this.#leasesEnd();
     }
+  }
+
+  /** Calls leave one behind, of a few seconds; whether it has ended shows in the metrics. */
+  async #leasesEnd(): Promise<void> {
+    const client = new EtcdClient(this.#cluster.members[0]!.endpoint);
+    await until('the end of the leases', 20_000, async () => {
+      return expectOk(await client.leases()).leases.length === 0;
+    });
+    client.close();
   }
 
   async #http(member: ClusterMember): Promise<Record<string, string>> {
@@ -357,7 +372,9 @@ export class ScenarioRun {
         if (path.endsWith('/Watch') || path.endsWith('/LeaseKeepAlive')) {
           const stream = client.open(path, request, wait);
           const first = await stream.first;
-          stream.end();
+          // A watch lasts when its client has said all that it wants to say.
+          if (first === null) stream.end();
+          else stream.cancel();
           const { code, message } = await stream.ended;
           answers[name] = first === null ? `${code} ${message}` : 'ok';
           return;

@@ -5,8 +5,9 @@ import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, ctl, type Kind } from './cluster.ts';
-import { peerBinaries, repository, until } from './program.ts';
+import { repository, until } from './program.ts';
 
 const run = promisify(execFile);
 /** The leader looks at the versions every four seconds, each member at its storage's by a timer of its own. */

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { EtcdClient } from '../src/client/client.ts';
 import { freePorts } from '../src/testing/free-port.ts';
-import { type ExitStatus, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
+import { memberFlags, peerBinaries } from '../src/testing/peer-programs.ts';
+import { type ExitStatus, Hopeless, Program, serverFile, until } from './program.ts';
 
 const run = promisify(execFile);
-const READY = 'ready to serve client requests';
 /** The start of a process on a busy machine, and an election. */
 const startTimeoutMs = 60_000;
 
@@ -91,16 +91,12 @@ export class ClusterMember {
 
   /** Starts the process; does not wait for it to serve. */
   launch({ initialCluster, state }: Start): void {
-    const client = `http://${this.endpoint}`;
     const args = [
-      ...[`--name=${this.name}`, `--data-dir=${this.dataDir}`],
-      ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
-      ...[`--listen-peer-urls=${this.peerUrl}`, `--initial-advertise-peer-urls=${this.peerUrl}`],
+      ...memberFlags(this.name, this.dataDir, `http://${this.endpoint}`, this.peerUrl),
       ...[`--initial-cluster=${initialCluster}`, `--initial-cluster-state=${state}`],
       ...this.#flags,
     ];
-    const program = this.kind === 'keelson' ? join(repository, 'bin/keelson') : join(peerBinaries, this.kind);
-    const [file, ...before] = [...(this.#place.launcher ?? []), program];
+    const [file, ...before] = [...(this.#place.launcher ?? []), serverFile(this.kind)];
     const name = `${this.name}-${++this.#starts}`;
     const env = this.#place.env ?? {};
     this.#program = new Program({ name, file: file!, args: [...before, ...args], folder: this.#folder, env });
@@ -108,11 +104,7 @@ export class ClusterMember {
 
   /** Until it says that it serves. */
   async ready(): Promise<void> {
-    const program = this.#running();
-    await until(`${program.name} ready`, startTimeoutMs, () => {
-      if (program.ended) throw new Hopeless(`${program.name} ended: ${program.log().slice(-3000)}`);
-      return program.log().includes(READY);
-    });
+    await this.#running().says(undefined, startTimeoutMs);
   }
 
   get pid(): number {

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeededRandom } from '../src/io/random.ts';
-import { peerBinaries } from './program.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { EtcdClient, expectOk } from './support/etcd-client.ts';
 import { changeOfEvent, KeyspaceModel } from './support/keyspace-model.ts';
 import { checkRecovered } from './support/recovery-check.ts';

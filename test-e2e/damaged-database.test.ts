@@ -13,7 +13,7 @@ import { closeSync, cpSync, openSync, readFileSync, rmSync, writeSync } from 'no
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Random, SeededRandom } from '../src/io/random.ts';
-import { lmdbPageBytes } from '../src/limits.ts';
+import { lmdbPageBytes } from '../src/storage-limits.ts';
 import { EtcdClient, everything, expectOk, type Result } from './support/etcd-client.ts';
 import { removeDirectory, ServerProcess, temporaryDirectory } from './support/server-process.ts';
 

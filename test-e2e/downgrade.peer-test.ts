@@ -8,11 +8,12 @@ import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, ctl, type Kind } from './cluster.ts';
-import { agreeAcrossCompaction, agreeOnAll, moveLeader, sameStates, underLoad } from './cluster-checks.ts';
+import { agreeAcrossCompaction, agreeOnAll, moveLeader, sameStatesAtRest, underLoad } from './cluster-checks.ts';
 import { fillLog } from './cluster-load.ts';
 import { equalSnapshots, onRestored, saveSnapshot, settled, snapshotStatus, versionsOf } from './cluster-versions.ts';
-import { peerBinaries, scratchFolder, until } from './program.ts';
+import { scratchFolder, until } from './program.ts';
 
 const scratch = scratchFolder('downgrade');
 after(() => scratch.remove());
@@ -173,10 +174,8 @@ test('a cluster of keelson becomes one of etcd 3.6', { timeout: 240_000 }, async
       await step(`downgrade ${words}: ${version}, and stored the same by both kinds`, async () => {
         await cluster.ctl('downgrade', ...words.split(' '));
         await settled(cluster, version);
-        await load.pause();
-        await equalSnapshots([etcd, second, third], folder, version);
-        assert.ok((await sameStates(cluster, folder)) > 100, 'little to compare');
-        load.resume();
+        await load.atRest(() => equalSnapshots([etcd, second, third], folder, version));
+        await sameStatesAtRest(cluster, load, folder);
       });
     }
     await step('the etcd goes on as 3.6', async () => {
@@ -196,9 +195,7 @@ test('a cluster of keelson becomes one of etcd 3.6', { timeout: 240_000 }, async
     await step('all agree', async () => {
       await agreeAcrossCompaction(cluster, load);
       await settled(cluster, '3.6.0');
-      await load.pause();
-      assert.ok((await sameStates(cluster, folder)) > 100, 'little to compare');
-      load.resume();
+      await sameStatesAtRest(cluster, load, folder);
     });
   });
 });

@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { freePorts } from '../src/testing/free-port.ts';
-import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { Program, scratchFolder, serverFile } from './program.ts';
 
 /** A server that has more to say says it sooner than this. */
 const quietMs = 400;
@@ -244,7 +244,7 @@ async function start(name: 'etcd' | 'keelson'): Promise<void> {
   const url = (port: number): string => `http://127.0.0.1:${port}`;
   const program = new Program({
     name,
-    file: name === 'etcd' ? join(peerBinaries, 'etcd') : join(repository, 'bin/keelson'),
+    file: serverFile(name),
     args: [
       '--name=m1',
       `--data-dir=${join(scratch.folder, `${name}-data`)}`,
@@ -258,11 +258,7 @@ async function start(name: 'etcd' | 'keelson'): Promise<void> {
     folder: scratch.folder,
   });
   programs.push(program);
-  const ready = name === 'etcd' ? '"updated storage version"' : 'ready to serve client requests';
-  await until(`${name} ready`, 30_000, () => {
-    if (program.ended) throw new Hopeless(program.log().slice(-2000));
-    return program.log().includes(ready);
-  });
+  await program.says(name === 'etcd' ? '"updated storage version"' : undefined);
 }
 
 before(async () => {

@@ -3,8 +3,8 @@
 
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { passClientChecks } from './client-checks.ts';
-import { peerBinaries } from './program.ts';
 
 const timeoutMs = 120_000;
 

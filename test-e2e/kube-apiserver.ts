@@ -7,8 +7,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { freePorts } from '../src/testing/free-port.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { KubeClient } from './kube-client.ts';
-import { Hopeless, Program, peerBinaries, until } from './program.ts';
+import { Hopeless, Program, until } from './program.ts';
 
 const run = promisify(execFile);
 export const kubeVersion = '1.36.3';

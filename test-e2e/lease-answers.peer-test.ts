@@ -13,8 +13,9 @@ import { EtcdClientError } from '../src/client/status.ts';
 import { LeaseKeepAliveRequest } from '../src/proto/etcdserverpb.ts';
 import { encode, type MessageInit, type Schema } from '../src/proto/message.ts';
 import { LeaseInternalRequest } from '../src/server/lease-messages.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
-import { peerBinaries, scratchFolder } from './program.ts';
+import { scratchFolder } from './program.ts';
 
 /** Longer than a request without a leader takes: 5 s and two election timeouts. */
 const patienceMs = 12_000;

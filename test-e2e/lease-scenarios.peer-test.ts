@@ -12,8 +12,9 @@ import { EtcdClient } from '../src/client/client.ts';
 import { keepAliveOnce } from '../src/client/lease-keeper.ts';
 import { rpc } from '../src/client/rpc.ts';
 import { etcdErrors } from '../src/proto/rpctypes.ts';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
-import { peerBinaries, scratchFolder } from './program.ts';
+import { scratchFolder } from './program.ts';
 
 const ttlSeconds = 4;
 const ttlMs = ttlSeconds * 1000;

@@ -9,8 +9,9 @@ import { AlarmRequest, MemberListRequest } from '../src/proto/etcdserverpb.ts';
 import { encode } from '../src/proto/message.ts';
 import { type ParsedFamily, parseExposition } from '../src/testing/exposition-parser.ts';
 import { freePorts } from '../src/testing/free-port.ts';
+import { loneMemberFlags, peerBinaries } from '../src/testing/peer-programs.ts';
 import { seriesOf } from './metric-series.ts';
-import { Program, peerBinaries, repository, scratchFolder, sleep, until } from './program.ts';
+import { Program, scratchFolder, serverFile, sleep, until } from './program.ts';
 import { EtcdClient } from './support/etcd-client.ts';
 
 const begunMs: number = Date.now();
@@ -133,23 +134,14 @@ async function runOne(kind: Kind, ports: readonly number[], flags: readonly stri
   const name = `${kind}${flags.length}`;
   const program = new Program({
     name,
-    file: kind === 'etcd' ? join(peerBinaries, 'etcd') : join(repository, 'bin/keelson'),
-    args: [
-      '--name=m1',
-      `--data-dir=${join(scratch.folder, `${name}-data`)}`,
-      `--listen-client-urls=${client}`,
-      `--advertise-client-urls=${client}`,
-      `--listen-peer-urls=${peer}`,
-      `--initial-advertise-peer-urls=${peer}`,
-      `--initial-cluster=m1=${peer}`,
-      ...flags,
-    ],
+    file: serverFile(kind),
+    args: [...loneMemberFlags('m1', join(scratch.folder, `${name}-data`), client!, peer!), ...flags],
     folder: scratch.folder,
   });
   try {
-    await until(`${kind} ready`, 30_000, () => program.log().includes('ready to serve client requests'));
+    await program.says();
     // The first member publishes the cluster's version a moment later.
-    await until(`${kind}'s version`, 10_000, () => program.log().includes('cluster version is updated'));
+    await program.says('cluster version is updated', 10_000);
     const endpoint = `127.0.0.1:${ports[0]}`;
     await traffic(endpoint);
     const text = await (await fetch(`http://${endpoint}/metrics`)).text();

@@ -1,6 +1,7 @@
 // Goal: until keelson knows users and roles, no keelson serves to everybody what an etcd protects, and none goes on in another state
-// than the etcds of its cluster. Method: an etcd of a mixed cluster takes a new user: its keelson ends, saying why. A keelson joins a
-// cluster of etcds with authentication: it ends when it has the leader's snapshot, and when it is started on that again.
+// than the etcds of its cluster. Method: an etcd of a mixed cluster is asked for a new user: nobody gets it while a keelson leads; when an
+// etcd does, the keelson ends, saying why. A keelson joins a cluster of etcds with authentication: it ends when it has the leader's
+// snapshot, and when it is started on that again.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { freePorts } from '../src/testing/free-port.ts';
 import { Cluster, ClusterMember, ctl } from './cluster.ts';
+import { moveLeader } from './cluster-checks.ts';
 import { scratchFolder, until } from './program.ts';
 
 const scratch = scratchFolder('mixed-auth');
@@ -23,14 +25,22 @@ async function ended(member: ClusterMember, reason: RegExp): Promise<void> {
   assert.match(member.log(), reason);
 }
 
-test('a user is added through an etcd: the keelson of the cluster ends', { timeout: 60_000 }, async () => {
+test('a user is added through an etcd: a keelson that leads does not take it, one that follows ends', {
+  timeout: 90_000,
+}, async () => {
   const cluster = await Cluster.start(mkdtempSync(join(scratch.folder, 'cluster-')), ['etcd', 'etcd', 'keelson']);
   try {
     const [etcd, , keelson] = cluster.members;
-    await cluster.leader();
-    await ctl([etcd!.endpoint], 'user', 'add', 'root:secret');
+    const addUser = (): Promise<string> => ctl([etcd!.endpoint], 'user', 'add', 'root:secret', '--command-timeout=8s');
+    await moveLeader(cluster, keelson!);
+    if (keelson!.kind === 'keelson') {
+      await assert.rejects(addUser);
+      assert.match(keelson!.log(), /rejected what a peer sent.*about authentication, users or roles/);
+      await ctl([keelson!.endpoint], 'put', 'goes', 'on');
+    }
+    await moveLeader(cluster, etcd!);
+    await addUser();
     await ended(keelson!, /cannot apply yet/);
-    // Perhaps it led.
     await until('the etcds to go on', 20_000, () => ctl([etcd!.endpoint], 'put', 'goes', 'on'));
   } finally {
     await cluster.end();

@@ -4,10 +4,16 @@
 // step HashKV and the lists of members are equal, before and after a compaction, and so is the stored state, byte for byte; the load rests
 // only for that.
 
-import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
-import { agreeAcrossCompaction, agreeOnAll, moveLeader, type Step, sameStates, underLoad } from './cluster-checks.ts';
+import {
+  agreeAcrossCompaction,
+  agreeOnAll,
+  moveLeader,
+  type Step,
+  sameStatesAtRest,
+  underLoad,
+} from './cluster-checks.ts';
 import type { ClusterLoad } from './cluster-load.ts';
 import { scratchFolder, until } from './program.ts';
 
@@ -27,11 +33,7 @@ async function replace(cluster: Cluster, load: ClusterLoad, old: ClusterMember, 
     await load.writes(100);
     await agreeAcrossCompaction(cluster, load);
   });
-  await step('stored states are equal', async () => {
-    await load.pause();
-    assert.ok((await sameStates(cluster, scratch.folder)) > 100, 'little to compare');
-    load.resume();
-  });
+  await step('stored states are equal', () => sameStatesAtRest(cluster, load, scratch.folder));
   await step(`${old.kind} ${old.name} is removed and ends`, async () => {
     load.use(cluster.endpoints.filter((endpoint) => endpoint !== old.endpoint));
     await cluster.remove(old);

@@ -3,13 +3,19 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 
-/** Where test-e2e/peers/build.sh puts the real programs. */
-export const peerBinaries: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache/keelson'), 'bin');
 export const repository: string = fileURLToPath(new URL('..', import.meta.url));
+
+/** keelson of this checkout, or an etcd: `etcd`, `etcd-3.6`. */
+export function serverFile(name: string): string {
+  return name === 'keelson' ? join(repository, 'bin/keelson') : join(peerBinaries, name);
+}
+
+const READY = 'ready to serve client requests';
 
 export interface ProgramOptions {
   readonly name: string;
@@ -79,6 +85,14 @@ export class Program {
 
   output(): string {
     return readFileSync(this.#outFile, 'utf8');
+  }
+
+  /** Until a server's log says that it serves, or this. */
+  async says(text: string = READY, timeoutMs: number = 30_000): Promise<void> {
+    await until(`${this.name}: ${text}`, timeoutMs, () => {
+      if (this.ended) throw new Hopeless(`${this.name} ended: ${this.log().slice(-3000)}`);
+      return this.log().includes(text);
+    });
   }
 
   /** Ends it; a program that does not follow SIGTERM is killed after the grace time, and that is an error. */

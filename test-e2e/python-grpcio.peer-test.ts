@@ -4,8 +4,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { passClientChecks } from './client-checks.ts';
-import { peerBinaries, repository } from './program.ts';
+import { repository } from './program.ts';
 
 const timeoutMs = 120_000;
 const environment = join(peerBinaries, '../python');

@@ -8,7 +8,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { freePorts } from '../src/testing/free-port.ts';
-import { Hopeless, Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { loneMemberFlags } from '../src/testing/peer-programs.ts';
+import { Program, scratchFolder, serverFile } from './program.ts';
 import { EtcdClient, type Result } from './support/etcd-client.ts';
 
 const scratch = scratchFolder('refusals');
@@ -16,37 +17,22 @@ const programs: Program[] = [];
 const clients: EtcdClient[] = [];
 const ports: number[] = [];
 
-const servers = [
-  ['etcd', join(peerBinaries, 'etcd')],
-  ['keelson', join(repository, 'bin/keelson')],
-] as const;
+const servers = ['etcd', 'keelson'] as const;
 
 async function flagsFor(name: string): Promise<[clientPort: number, flags: string[]]> {
   const [clientPort, peerPort] = await freePorts(2);
   const client = `http://127.0.0.1:${clientPort}`;
   const peer = `http://127.0.0.1:${peerPort}`;
-  const flags = [
-    '--name=m1',
-    `--data-dir=${join(scratch.folder, name)}`,
-    `--listen-client-urls=${client}`,
-    `--advertise-client-urls=${client}`,
-    `--listen-peer-urls=${peer}`,
-    `--initial-advertise-peer-urls=${peer}`,
-    `--initial-cluster=m1=${peer}`,
-  ];
-  return [clientPort!, flags];
+  return [clientPort!, loneMemberFlags('m1', join(scratch.folder, name), client, peer)];
 }
 
 before(async () => {
-  for (const [name, file] of servers) {
+  for (const name of servers) {
     const [port, args] = await flagsFor(name);
-    const program = new Program({ name, file, args, folder: scratch.folder });
+    const program = new Program({ name, file: serverFile(name), args, folder: scratch.folder });
     programs.push(program);
     ports.push(port);
-    await until(`${name} ready`, 30_000, () => {
-      if (program.ended) throw new Hopeless(program.log().slice(-2000));
-      return program.log().includes('ready to serve client requests');
-    });
+    await program.says();
     clients.push(new EtcdClient(`127.0.0.1:${port}`));
   }
 });

@@ -13,7 +13,8 @@ import { after, before, test } from 'node:test';
 import { SeededRandom } from '../src/io/random.ts';
 import { freePorts } from '../src/testing/free-port.ts';
 import type { OpInit, TxnInit } from '../src/testing/kv-messages.ts';
-import { Program, peerBinaries, repository, scratchFolder, until } from './program.ts';
+import { loneMemberFlags } from '../src/testing/peer-programs.ts';
+import { Program, scratchFolder, serverFile } from './program.ts';
 import { EtcdClient, everything, expectOk } from './support/etcd-client.ts';
 
 const fixed = process.env['KEELSON_SEED'];
@@ -25,27 +26,19 @@ const clients: EtcdClient[] = [];
 const KEYS = ['a', 'b', 'c', 'd', 'e'];
 const bytesOf = (text: string): Buffer => Buffer.from(text, 'latin1');
 
-async function start(name: string, file: string): Promise<void> {
+async function start(name: string): Promise<void> {
   const [client, peer] = await freePorts(2);
-  const peerUrl = `http://127.0.0.1:${peer}`;
-  const args = [
-    '--name=m1',
-    `--data-dir=${join(scratch.folder, `${name}-data`)}`,
-    `--listen-client-urls=http://127.0.0.1:${client}`,
-    `--advertise-client-urls=http://127.0.0.1:${client}`,
-    `--listen-peer-urls=${peerUrl}`,
-    `--initial-advertise-peer-urls=${peerUrl}`,
-    `--initial-cluster=m1=${peerUrl}`,
-  ];
-  const program = new Program({ name, file, args, folder: scratch.folder });
+  const dataDir = join(scratch.folder, `${name}-data`);
+  const args = loneMemberFlags('m1', dataDir, `http://127.0.0.1:${client}`, `http://127.0.0.1:${peer}`);
+  const program = new Program({ name, file: serverFile(name), args, folder: scratch.folder });
   programs.push(program);
-  await until(`${name} ready`, 30_000, () => program.log().includes('ready to serve client requests'));
+  await program.says();
   clients.push(new EtcdClient(`127.0.0.1:${client}`));
 }
 
 before(async () => {
-  await start('etcd', join(peerBinaries, 'etcd'));
-  await start('keelson', join(repository, 'bin/keelson'));
+  await start('etcd');
+  await start('keelson');
 });
 
 after(async () => {

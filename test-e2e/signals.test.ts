@@ -19,8 +19,12 @@ import {
   temporaryDirectory,
 } from './support/server-process.ts';
 
-/** etcd's line at the end of a member that is alone. */
-const NOBODY_TO_LEAD = 'skipped leadership transfer for single voting member cluster';
+/** etcd's lines at the end of a member that is alone. */
+const AT_THE_END: readonly string[] = [
+  'skipped leadership transfer for single voting member cluster',
+  'stopping serving peer traffic',
+  'stopped serving peer traffic',
+];
 
 const DATA_DIR_IN_USE = 14;
 
@@ -87,7 +91,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     for (const client of clients) expectOk(await client.put({ key, value: Buffer.from('v') }));
     assert.equal((await server.stop(signal)).code, 0);
     assert.deepEqual(linesOfEnd(server), [
-      NOBODY_TO_LEAD,
+      ...AT_THE_END,
       'closing connections that are still open',
       'closed etcd server',
     ]);
@@ -166,7 +170,7 @@ test('SIGTERM with clients that never do anything again: the grace ends, they ar
   const exit = await server.stop('SIGTERM');
   assert.deepEqual(exit, { code: 0, signal: null }, server.output);
   assert.deepEqual(linesOfEnd(server), [
-    NOBODY_TO_LEAD,
+    ...AT_THE_END,
     'closing connections that are still open',
     'closed etcd server',
   ]);
@@ -182,7 +186,7 @@ test('a second signal and a signal during the start end it too', async () => {
   server.child.kill('SIGTERM');
   assert.equal((await server.stop('SIGTERM')).code, 0);
   const lines = linesOfEnd(server).filter((line) => line !== 'aborting cluster version update; server is stopped');
-  assert.deepEqual(lines, [NOBODY_TO_LEAD, 'closed etcd server']);
+  assert.deepEqual(lines, [...AT_THE_END, 'closed etcd server']);
   for (const delayMs of [0, 60, 120, 200]) {
     const starting = ServerProcess.start({ dataDir: directory });
     await sleep(delayMs);

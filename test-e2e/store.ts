@@ -5,10 +5,10 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { freePorts } from '../src/testing/free-port.ts';
-import { type ExitStatus, Hopeless, Program, peerBinaries, repository, until } from './program.ts';
+import { loneMemberFlags, peerBinaries } from '../src/testing/peer-programs.ts';
+import { type ExitStatus, Program, serverFile } from './program.ts';
 
 const run = promisify(execFile);
-const READY = 'ready to serve client requests';
 
 export interface KeyRevision {
   readonly key: string;
@@ -29,16 +29,7 @@ export class Store {
     this.endpoint = `127.0.0.1:${clientPort}`;
     const client = `http://${this.endpoint}`;
     const peer = `http://127.0.0.1:${peerPort}`;
-    this.#args = [
-      `--name=m1`,
-      `--data-dir=${join(folder, 'data')}`,
-      `--listen-client-urls=${client}`,
-      `--advertise-client-urls=${client}`,
-      `--listen-peer-urls=${peer}`,
-      `--initial-advertise-peer-urls=${peer}`,
-      `--initial-cluster=m1=${peer}`,
-      ...flags,
-    ];
+    this.#args = [...loneMemberFlags('m1', join(folder, 'data'), client, peer), ...flags];
   }
 
   static async create(folder: string, flags: readonly string[] = []): Promise<Store> {
@@ -50,13 +41,10 @@ export class Store {
   async start(): Promise<number> {
     const began = performance.now();
     const name = `store-${++this.#starts}`;
-    const file = this.isEtcd ? join(peerBinaries, 'etcd') : join(repository, 'bin/keelson');
+    const file = serverFile(this.isEtcd ? 'etcd' : 'keelson');
     const program = new Program({ name, file, args: this.#args, folder: this.#folder });
     this.#program = program;
-    await until(`${name} ready`, 30_000, () => {
-      if (program.ended) throw new Hopeless(`${name} ended: ${program.log().slice(-2000)}`);
-      return program.log().includes(READY);
-    });
+    await program.says();
     return performance.now() - began;
   }
 

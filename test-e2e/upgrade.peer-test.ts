@@ -16,6 +16,7 @@ import {
   moveLeader,
   type Step,
   sameStates,
+  sameStatesAtRest,
   stepsOf,
   underLoad,
 } from './cluster-checks.ts';
@@ -49,9 +50,7 @@ async function joinBySnapshot(
 async function allAgree(cluster: Cluster, load: ClusterLoad, folder: string): Promise<void> {
   await load.writes(100);
   await agreeAcrossCompaction(cluster, load);
-  await load.pause();
-  assert.ok((await sameStates(cluster, folder)) > 100, 'little to compare');
-  load.resume();
+  await sameStatesAtRest(cluster, load, folder);
 }
 
 async function leaves(cluster: Cluster, member: ClusterMember, load: ClusterLoad): Promise<void> {
@@ -89,9 +88,7 @@ async function swapSnapshots(etcd: ClusterMember, keelson: ClusterMember): Promi
 async function wayBack(cluster: Cluster, load: ClusterLoad, step: Step): Promise<void> {
   const etcd = cluster.members.find((member) => member.isRunning && member.kind === 'etcd-3.6')!;
   await step('snapshot files of both kinds', async () => {
-    await load.pause();
-    await swapSnapshots(etcd, await cluster.leader());
-    load.resume();
+    await load.atRest(async () => swapSnapshots(etcd, await cluster.leader()));
   });
   await step('more entries than a keelson keeps', () => fillLog(cluster.endpoints));
   const joined = await step('an etcd 3.6 joins by a snapshot of a keelson', () =>

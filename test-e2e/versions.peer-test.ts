@@ -9,8 +9,9 @@ import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { peerBinaries } from '../src/testing/peer-programs.ts';
 import { Cluster, type ClusterMember, type Kind } from './cluster.ts';
-import { peerBinaries, until } from './program.ts';
+import { until } from './program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'keelson-versions-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -3,7 +3,7 @@
 import type { FatalError } from '../base/fatal.ts';
 import type { Clock } from '../io/clock.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import { type BackendLimits, backendLimits, type IndexLimits } from '../limits.ts';
+import { type BackendLimits, backendLimits, type IndexLimits } from '../storage-limits.ts';
 import type { FlusherPort } from './flusher-port.ts';
 
 /** What the engine measures; the server turns it into etcd's metrics. Durations in milliseconds. */

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import { SimClock } from '../io/clock.ts';
 import { SeededRandom } from '../io/random.ts';
-import { type BackendLimits, backendLimits, indexLimits } from '../limits.ts';
+import { type BackendLimits, backendLimits, indexLimits } from '../storage-limits.ts';
 import { applyTo, checkAgainst, Model, type Operation, OperationSource } from '../testing/backend-model.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { Backend } from './backend.ts';

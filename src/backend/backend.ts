@@ -15,8 +15,7 @@ import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { assertSound, FatalError } from '../base/fatal.ts';
 import { removeLmdb } from '../io/lmdb.ts';
-import type { ReadEnvironment, ReadTable, ScanVisitor } from '../io/table.ts';
-import { indexLimits } from '../limits.ts';
+import type { ScanVisitor } from '../io/table.ts';
 import { type BucketName, encodeRevisionKey, MetaKey } from '../snapshot/schema.ts';
 import {
   type BackendObserver,
@@ -24,43 +23,25 @@ import {
   type BackendParts,
   type BackendSizes,
   type CompactionHash,
-  effectiveLimits,
   type Installer,
   type SnapshotFile,
   silentObserver,
 } from './backend-options.ts';
-import { DatabaseSizes } from './database-sizes.ts';
 import { defragPath } from './defrag.ts';
 import { readEngineState } from './engine-state.ts';
 import type { FlushDone } from './flush-waiters.ts';
-import type { FlusherPort } from './flusher-port.ts';
-import { KeyIndex } from './index.ts';
+import type { KeyIndex } from './index.ts';
 import { installPath, LmdbInstaller, openDatabase } from './install.ts';
-import { type HashDone, Maintenance } from './maintenance.ts';
+import type { HashDone, Maintenance } from './maintenance.ts';
 import type { FromFlusher } from './messages.ts';
-import { type Recovered, recoverIndex, recoverNumbers } from './recovery.ts';
-import { RowAhead } from './row-ahead.ts';
-import { RowLog, type RowRef, type RowVisitor } from './row-log.ts';
-import { RowReads } from './row-reads.ts';
-import { SmallBuckets } from './small-buckets.ts';
+import { type DatabaseOwner, OpenDatabase } from './open-database.ts';
+import type { RowRef, RowVisitor } from './row-log.ts';
 import { SnapshotReader, type SnapshotSink, type SnapshotTrailer, snapshotTrailer } from './snapshot-source.ts';
-import { WriteBack } from './write-back.ts';
 
 export type { BackendObserver, BackendOptions, CompactionHash } from './backend-options.ts';
 
 export class Backend {
-  // Of the database that is open: all of it is new after install().
-  index!: KeyIndex;
-  private reader!: ReadEnvironment;
-  private port!: FlusherPort;
-  private reopen!: ((path: string) => void) | null;
-  private rows!: RowLog;
-  private buckets!: SmallBuckets;
-  private rowReads!: RowReads;
-  private stateTable!: ReadTable;
-  private writeBack!: WriteBack;
-  private maintenance!: Maintenance;
-  private databaseSizes!: DatabaseSizes;
+  private database!: OpenDatabase;
   private index_ = 0;
   private term_ = 0;
   private revision_ = 0;
@@ -94,8 +75,7 @@ export class Backend {
     try {
       return new Backend(options, { ...parts, installer: new LmdbInstaller(options) });
     } catch (error) {
-      parts.port.post({ kind: 'close' });
-      parts.reader.close();
+      letGo(parts);
       throw error;
     }
   }
@@ -107,80 +87,36 @@ export class Backend {
     this.take(parts, null);
   }
 
-  /** Everything about the database that is open now; `before`: of the one that it has replaced. */
+  /** The database that is open from now on; `before`: of the one that it has replaced. */
   private take(parts: BackendParts, before: Maintenance | null): void {
-    const { options } = this;
-    const limits = effectiveLimits(options);
-    this.reader = parts.reader;
-    this.port = parts.port;
-    this.reopen = parts.reopen;
-    this.reader.refresh();
-    this.stateTable = this.reader.table('keelson');
-    const keyTable = this.reader.table('key');
-    const rowAhead = new RowAhead(keyTable);
-    this.index = new KeyIndex(this.reader, {
-      rowAhead,
-      hashSeed: options.hashSeed ?? 0,
-      limits: options.indexLimits ?? indexLimits,
-    });
-    const { port } = parts;
-    this.rows = new RowLog(
-      {
-        slabAdded: (id, memory) => port.post({ kind: 'slab', id, memory }),
-        slabDropped: (id) => port.post({ kind: 'dropSlab', id }),
-      },
-      limits.slabBytes,
-    );
-    this.rowReads = new RowReads(this.rows, keyTable, rowAhead);
-    this.buckets = new SmallBuckets(this.reader, this.rows);
-    const recovered = recoverNumbers(this.reader);
-    this.takeNumbers(recovered);
-    this.databaseSizes = new DatabaseSizes(this.reader.sizes());
-    this.recoveredRows = recoverIndex(this.reader, this.index, recovered.indexedRevision);
-    this.takeFlusher(before);
-    if (recovered.scheduledCompactRevision > recovered.finishedCompactRevision) {
-      this.maintenance.compact(recovered.scheduledCompactRevision, recovered.finishedCompactRevision, () => {});
+    const owner: DatabaseOwner = {
+      observer: this.observer,
+      allRows: this,
+      revision: () => this.revision_,
+      compactionHash: (hash) => this.onCompactionHash?.(hash),
+    };
+    this.database = new OpenDatabase(this.options, parts, owner, before);
+    const { recovered, recoveredRows, maintenance, port, writeBack } = this.database;
+    const { scheduledCompactRevision, finishedCompactRevision } = recovered;
+    this.index_ = recovered.consistentIndex;
+    this.term_ = recovered.consistentTerm;
+    this.revision_ = recovered.currentRevision;
+    this.compact_ = Math.max(scheduledCompactRevision, finishedCompactRevision);
+    this.durableIndex = recovered.consistentIndex;
+    this.recoveredRows = recoveredRows;
+    if (scheduledCompactRevision > finishedCompactRevision) {
+      maintenance.compact(scheduledCompactRevision, finishedCompactRevision, () => {});
     }
     // When all is there: of a start that is refused nothing more is heard.
     port.listen(
       (message) => this.receive(message),
       (error) => this.fail(error),
     );
-    this.writeBack.wakeTimer();
+    writeBack.wakeTimer();
   }
 
-  private takeNumbers(recovered: Recovered): void {
-    this.index_ = recovered.consistentIndex;
-    this.term_ = recovered.consistentTerm;
-    this.revision_ = recovered.currentRevision;
-    this.compact_ = Math.max(recovered.scheduledCompactRevision, recovered.finishedCompactRevision);
-    this.durableIndex = recovered.consistentIndex;
-  }
-
-  private takeFlusher(before: Maintenance | null): void {
-    const { options, rows, index, port } = this;
-    this.writeBack = new WriteBack({
-      rows,
-      index,
-      limits: effectiveLimits(options),
-      clock: options.clock,
-      batchIntervalMs: options.batchIntervalMs ?? 100,
-      port,
-      revision: () => this.revision_,
-    });
-    this.maintenance = new Maintenance(
-      {
-        rows,
-        index,
-        writeBack: this.writeBack,
-        sizes: this.databaseSizes,
-        observer: this.observer,
-        port,
-        allRows: this,
-        compactionHash: (hash) => this.onCompactionHash?.(hash),
-      },
-      before,
-    );
+  get index(): KeyIndex {
+    return this.database.index;
   }
 
   /** Another database takes the place of this one: until then nothing is applied. */
@@ -209,11 +145,11 @@ export class Backend {
   // --- apply ---
 
   get rowBuffer(): Buffer {
-    return this.rows.rowBuffer;
+    return this.database.rows.rowBuffer;
   }
 
   get rowOffset(): number {
-    return this.rows.rowOffset;
+    return this.database.rows.rowOffset;
   }
 
   /**
@@ -232,9 +168,9 @@ export class Backend {
     assert(main >= this.revision_ && main > 0, 'backend: revisions ascend');
     // It is what the key index says of the key.
     assertSound(supersededMain <= main, 'an entry of the key index is newer than the newest revision');
-    this.writeBack.beginApply();
+    this.database.writeBack.beginApply();
     this.revision_ = main;
-    return this.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
+    return this.database.rows.appendRow(main, sub, tombstone, byteCount, supersededMain, supersededSub);
   }
 
   /** The database file. */
@@ -243,23 +179,23 @@ export class Backend {
   }
 
   bucketPut(bucket: BucketName, key: Buffer, value: Buffer): void {
-    this.writeBack.beginApply();
-    this.buckets.put(bucket, key, value);
+    this.database.writeBack.beginApply();
+    this.database.buckets.put(bucket, key, value);
   }
 
   bucketDelete(bucket: BucketName, key: Buffer): void {
-    this.writeBack.beginApply();
-    this.buckets.remove(bucket, key);
+    this.database.writeBack.beginApply();
+    this.database.buckets.remove(bucket, key);
   }
 
   /** The newest value; a table's is valid until the next read. */
   bucketGet(bucket: BucketName, key: Buffer): Buffer | undefined {
-    return this.buckets.get(bucket, key);
+    return this.database.buckets.get(bucket, key);
   }
 
   /** Newest entries with start <= key < end, ascending, until `visit` returns false. Valid only inside. */
   bucketScan(bucket: BucketName, start: Buffer | undefined, end: Buffer | undefined, visit: ScanVisitor): void {
-    this.buckets.scan(bucket, start, end, visit);
+    this.database.buckets.scan(bucket, start, end, visit);
   }
 
   /** Ends an apply: what it changed becomes visible in the tables together with its index, or not at all. */
@@ -267,11 +203,11 @@ export class Backend {
     assert(index >= this.index_, 'backend: the consistent index does not fall');
     assert(this.replacing === null, 'backend: an apply into a database that is being replaced');
     failpoint('beforeWritebackBuf');
-    this.rows.endApply(index, term);
+    this.database.rows.endApply(index, term);
     this.index_ = index;
     this.term_ = term;
     failpoint('afterWritebackBuf');
-    this.writeBack.applied();
+    this.database.writeBack.applied();
   }
 
   // --- reads ---
@@ -279,47 +215,47 @@ export class Backend {
   /** The KeyValue of a revision; `ordinal` as the index has it. From memory it is valid until the turn ends, from a table
    * until the next read. False: there is no such row. Hot. */
   readRow(main: number, sub: number, ordinal: number, out: RowRef): boolean {
-    return this.rowReads.read(main, sub, ordinal, out);
+    return this.database.rowReads.read(main, sub, ordinal, out);
   }
 
   /** All rows with fromMain <= main <= toMain in revision order. Those from tables are valid only inside of `visit`. */
   scanRows(fromMain: number, toMain: number, visit: RowVisitor): void {
-    this.rowReads.scan(fromMain, Math.min(toMain, this.revision_), visit);
+    this.database.rowReads.scan(fromMain, Math.min(toMain, this.revision_), visit);
   }
 
   /** A read as of `revision` goes on over several turns: until unpin() no compaction deletes what it needs. */
   pin(revision: number): void {
-    this.maintenance.gate.pin(revision);
+    this.database.maintenance.gate.pin(revision);
   }
 
   unpin(revision: number): void {
-    this.maintenance.gate.unpin(revision);
+    this.database.maintenance.gate.unpin(revision);
   }
 
   // --- flushing ---
 
   /** Answers when everything applied before the call is durable in the tables. At once when it is already. */
   flush(done: FlushDone): void {
-    this.writeBack.flush(done);
+    this.database.writeBack.flush(done);
   }
 
   /** Bytes that are applied but not in the tables. Above limits.backlogBytesMax the server refuses proposals. */
   backlog(): number {
-    return this.rows.backlogBytes;
+    return this.database.rows.backlogBytes;
   }
 
   /** The flusher is behind its bounds: whoever applies waits, by whenRoom(), until it has caught up. */
   isOverloaded(): boolean {
-    return this.writeBack.isOverloaded();
+    return this.database.writeBack.isOverloaded();
   }
 
   /** Calls back once, when isOverloaded() has become false. Not when the engine fails or is closed. */
   whenRoom(done: () => void): void {
-    this.writeBack.whenRoom(done);
+    this.database.writeBack.whenRoom(done);
   }
 
   sizes(): BackendSizes {
-    return this.databaseSizes.of(this.rows.backlogBytes);
+    return this.database.sizes.of(this.database.rows.backlogBytes);
   }
 
   private receive(message: FromFlusher): void {
@@ -328,12 +264,12 @@ export class Backend {
         this.committed(message);
         return;
       case 'jobDone':
-        this.maintenance.done(message);
+        this.database.maintenance.done(message);
         return;
       case 'swap':
-        assert(this.reopen !== null, 'backend: these tables cannot move');
-        this.reopen(message.path);
-        this.port.post({ kind: 'swapped' });
+        assert(this.database.reopen !== null, 'backend: these tables cannot move');
+        this.database.reopen(message.path);
+        this.database.port.post({ kind: 'swapped' });
         return;
       case 'failed':
         this.fail(new FatalError(message.exitCode, message.message));
@@ -346,30 +282,30 @@ export class Backend {
   }
 
   private committed(message: FromFlusher & { kind: 'committed' }): void {
-    this.reader.refresh();
-    const state = readEngineState(this.stateTable);
+    this.database.reader.refresh();
+    const state = readEngineState(this.database.stateTable);
     assert(state !== null && state.generation >= message.generation, 'backend: the view does not show the commit');
-    this.rows.drop(message.position, message.rowCount);
-    this.buckets.drop(message.position);
-    this.databaseSizes.committed(message);
+    this.database.rows.drop(message.position, message.rowCount);
+    this.database.buckets.drop(message.position);
+    this.database.sizes.committed(message);
     this.observer.commit(message.durationMs);
     if (message.deletedRows > 0) {
       this.compactedRows += message.deletedRows;
       this.observer.compactedRows(message.deletedRows, message.durationMs);
     }
-    this.writeBack.committed(message);
+    this.database.writeBack.committed(message);
     if (message.index > this.durableIndex) {
       this.durableIndex = message.index;
       this.onDurable?.(message.index);
     }
-    this.writeBack.answer();
+    this.database.writeBack.answer();
     this.continueClose();
   }
 
   private fail(error: FatalError): void {
     if (this.failure !== null) return;
     this.failure = error;
-    this.writeBack.failed(error);
+    this.database.writeBack.failed(error);
     this.options.onFatal(error);
     if (this.closing !== null) this.endClose();
   }
@@ -390,28 +326,28 @@ export class Backend {
     this.compact_ = revision;
     const { clock } = this.options;
     const startMs = clock.nowMs();
-    this.maintenance.compact(revision, previous, done);
+    this.database.maintenance.compact(revision, previous, done);
     this.observer.compactionBegun(clock.nowMs() - startMs);
   }
 
   /** etcd's HashKV at `revision`, over everything applied before the call. `compactRevision` -1: never compacted. */
   hashKv(revision: number, compactRevision: number, done: HashDone): void {
-    this.maintenance.hashKv(revision, compactRevision, done);
+    this.database.maintenance.hashKv(revision, compactRevision, done);
   }
 
   /** The hash over etcd's buckets but what differs between members. */
   hash(done: HashDone): void {
-    this.maintenance.hash(done);
+    this.database.maintenance.hash(done);
   }
 
   /** Rewrites the file without its free pages, while everything goes on. An error leaves the file as it was; damage is fatal. */
   defrag(done: (error: Error | null) => void): void {
-    assert(this.reopen !== null, 'backend: these tables cannot be defragmented');
-    this.maintenance.defrag(done);
+    assert(this.database.reopen !== null, 'backend: these tables cannot be defragmented');
+    this.database.maintenance.defrag(done);
   }
 
   get defragsRunning(): number {
-    return this.maintenance.defragsRunning;
+    return this.database.maintenance.defragsRunning;
   }
 
   /** A bbolt file of etcd's buckets at one commit that includes everything applied before the call, from a thread of its
@@ -440,22 +376,25 @@ export class Backend {
       if (error !== null) this.fail(error);
       if (this.failure !== null || this.closing !== null) return;
       this.replacing = done;
-      this.writeBack.stop();
-      this.maintenance.end();
-      this.port.post({ kind: 'close' });
+      this.database.writeBack.stop();
+      this.database.maintenance.end();
+      this.database.port.post({ kind: 'close' });
     });
   }
 
   /** Both sides have let go of the old database. */
   private replace(): void {
     const done = this.replacing!;
-    const before = this.maintenance;
-    const answerWaiters = this.writeBack.takeWaiters();
-    this.reader.close();
+    const before = this.database.maintenance;
+    const answerWaiters = this.database.writeBack.takeWaiters();
+    this.database.close();
+    let parts: BackendParts | null = null;
     try {
-      this.take(this.installer!.replace(), before);
+      parts = this.installer!.replace();
+      this.take(parts, before);
     } catch (error) {
       if (!(error instanceof FatalError)) throw error;
+      if (parts !== null) letGo(parts);
       this.fail(error);
       return;
     }
@@ -468,8 +407,8 @@ export class Backend {
 
   /** Has everything that is applied written and merged, as soon as the flusher can. */
   settle(): void {
-    this.writeBack.post();
-    this.writeBack.wantMerged();
+    this.database.writeBack.post();
+    this.database.writeBack.wantMerged();
   }
 
   /** Nothing waits to be written or merged. */
@@ -479,10 +418,16 @@ export class Backend {
 
   /** For tests and simulation. */
   checkInvariants(): void {
-    this.buckets.checkInvariants();
-    assert(this.rows.backlogBytes > 0 || !this.buckets.hasChanges, 'backend: bucket changes outlive their flush');
-    assert(this.rows.backlogBytes > 0 || this.rows.firstMain() === Infinity, 'backend: rows outlive their flush');
-    this.writeBack.checkInvariants();
+    this.database.buckets.checkInvariants();
+    assert(
+      this.database.rows.backlogBytes > 0 || !this.database.buckets.hasChanges,
+      'backend: bucket changes outlive their flush',
+    );
+    assert(
+      this.database.rows.backlogBytes > 0 || this.database.rows.firstMain() === Infinity,
+      'backend: rows outlive their flush',
+    );
+    this.database.writeBack.checkInvariants();
     assert(this.durableIndex <= this.index_, 'backend: durable before it was applied');
   }
 
@@ -493,13 +438,13 @@ export class Backend {
   close(done: () => void): void {
     // While it is replaced the flusher is closing already: what is not there then, the next start finds in the log.
     if (this.beginClose(done) || this.replacing !== null) return;
-    this.closeAfterMerges = this.writeBack.postLast();
+    this.closeAfterMerges = this.database.writeBack.postLast();
     this.continueClose();
   }
 
   /** Lets go of the files without writing anything that can wait: for a start that is refused. */
   abandon(done: () => void): void {
-    assert(this.rows.position === 0, 'backend abandoned after it was used');
+    assert(this.database.rows.position === 0, 'backend abandoned after it was used');
     if (!this.beginClose(done)) this.continueClose();
   }
 
@@ -508,24 +453,30 @@ export class Backend {
     assert(this.closing === null, 'backend closed twice');
     this.closing = done;
     this.installer?.cancel();
-    this.writeBack.stop();
-    this.maintenance.gate.close();
+    this.database.writeBack.stop();
+    this.database.maintenance.gate.close();
     if (this.failure === null) return false;
     // Of a failure that was not its own it knows nothing.
-    this.port.post({ kind: 'close' });
+    this.database.port.post({ kind: 'close' });
     this.endClose();
     return true;
   }
 
   private endClose(): void {
-    this.reader.close();
+    this.database.close();
     this.closing?.();
   }
 
   private continueClose(): void {
     if (this.closing === null || this.closeSent) return;
-    if (!this.writeBack.isDone(this.closeAfterMerges)) return;
+    if (!this.database.writeBack.isDone(this.closeAfterMerges)) return;
     this.closeSent = true;
-    this.port.post({ kind: 'close' });
+    this.database.port.post({ kind: 'close' });
   }
+}
+
+/** Of a database that could not be taken up. */
+function letGo({ port, reader }: BackendParts): void {
+  port.post({ kind: 'close' });
+  reader.close();
 }

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { ExitCode, FatalError } from '../base/fatal.ts';
 import { SimClock } from '../io/clock.ts';
 import { type Random, SeededRandom } from '../io/random.ts';
-import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../limits.ts';
+import { type BackendLimits, backendLimits, type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { applyTo, Model, type Operation, OperationSource } from '../testing/backend-model.ts';
 import { fuzzMain } from '../testing/fuzz-loop.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';

@@ -12,7 +12,7 @@ import { ExitCode, type FatalError } from '../base/fatal.ts';
 import { SimClock, systemClock } from '../io/clock.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import { SeededRandom } from '../io/random.ts';
-import { type BackendLimits, backendLimits, lmdbPageBytes } from '../limits.ts';
+import { type BackendLimits, backendLimits, lmdbPageBytes } from '../storage-limits.ts';
 import { crashOptions } from '../testing/backend-crash.ts';
 import { applyTo, checkAgainst, Model, type Operation } from '../testing/backend-model.ts';
 import { Backend } from './backend.ts';

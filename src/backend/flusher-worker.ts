@@ -5,7 +5,7 @@ import { armFailpoints } from '../base/failpoint.ts';
 import { processFailpointControl } from '../io/failpoint-http.ts';
 import { ThreadHost } from '../io/flusher-thread.ts';
 import { LmdbEnvironment } from '../io/lmdb.ts';
-import type { BackendLimits } from '../limits.ts';
+import type { BackendLimits } from '../storage-limits.ts';
 import { DefragJob } from './defrag.ts';
 import { Flusher, failureOf } from './flusher.ts';
 import type { FromFlusher, ToFlusher } from './messages.ts';

@@ -14,7 +14,6 @@ import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
 import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import type { ReadEnvironment, WriteEnvironment, WriteTable } from '../io/table.ts';
-import { type BackendLimits, backendLimits } from '../limits.ts';
 import {
   BUCKET_NAMES,
   decodeCounter,
@@ -24,13 +23,14 @@ import {
   revisionMain,
   writeRevisionKey,
 } from '../snapshot/schema.ts';
+import { type BackendLimits, backendLimits } from '../storage-limits.ts';
 import { CompactJob } from './compaction.ts';
 import { type EngineState, readEngineState, writeEngineState } from './engine-state.ts';
 import { GarbageWriter } from './garbage.ts';
 import { HashJob, HashKvJob } from './hash.ts';
 import type { FrozenDelta } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
-import { type IndexTables, indexWriteTables } from './index-tables.ts';
+import { type IndexTables, indexTables } from './index-tables.ts';
 import { type FromFlusher, type Job, JobHash, type ToFlusher } from './messages.ts';
 import type { RowHashes } from './row-hashes.ts';
 import { RecordKind, RowLogReader } from './row-log.ts';
@@ -124,7 +124,7 @@ export class Flusher {
     this.garbageTable = table('garbage');
     this.metaTable = table('meta');
     this.stateTable = table('keelson');
-    this.indexTables = indexWriteTables(this.environment);
+    this.indexTables = indexTables(this.environment);
     this.environment.refresh();
     this.state = readEngineState(this.stateTable) ?? { generation: 0, currentRevision: 0, indexedRevision: 0 };
     const index = this.metaTable.get(MetaKey.consistentIndex);

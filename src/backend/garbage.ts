@@ -16,7 +16,7 @@
 import { assert } from '../base/assert.ts';
 import { assertSound } from '../base/fatal.ts';
 import type { WriteTable } from '../io/table.ts';
-import { backendLimits } from '../limits.ts';
+import { backendLimits } from '../storage-limits.ts';
 
 export const GARBAGE_ENTRY_BYTES = 24;
 const KEY_BYTES = 12;

@@ -6,12 +6,12 @@
 
 import { assert } from '../base/assert.ts';
 import type { WriteEnvironment, WriteTable } from '../io/table.ts';
-import { type BackendLimits, indexLimits } from '../limits.ts';
 import { encodeRevisionKey, revisionMain } from '../snapshot/schema.ts';
+import { type BackendLimits, indexLimits } from '../storage-limits.ts';
 import { Delta, type FrozenDelta } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
 import { IndexRow } from './index-row.ts';
-import { type IndexTables, indexWriteTables } from './index-tables.ts';
+import { type IndexTables, indexTables } from './index-tables.ts';
 
 export class IndexCatchUp {
   /** All changes up to it are in the index tables. */
@@ -32,7 +32,7 @@ export class IndexCatchUp {
     this.limits = limits;
     this.indexedRevision = indexedRevision;
     this.readRevision = indexedRevision;
-    this.tables = indexWriteTables(environment);
+    this.tables = indexTables(environment);
     this.rows = environment.table('key');
     this.delta = new Delta(indexLimits, 0);
   }

@@ -7,7 +7,7 @@
 
 import { assertSound } from '../base/fatal.ts';
 import type { WriteTable } from '../io/table.ts';
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { EntryFlag } from './index-entry.ts';
 import type { IndexReadTables, IndexTables } from './index-tables.ts';
 

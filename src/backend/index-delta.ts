@@ -8,7 +8,7 @@
 //   hash table: two words a slot, hash and id + 1; linear probing, at most half full
 
 import { assert } from '../base/assert.ts';
-import type { IndexLimits } from '../limits.ts';
+import type { IndexLimits } from '../storage-limits.ts';
 import { equalBytes } from './index-key.ts';
 import { OrderedIds } from './index-order.ts';
 import { ChangeRecords, KeyRecords, type SharedKeys } from './index-records.ts';

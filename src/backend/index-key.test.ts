@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { indexLimits, lmdbKeyBytesMax } from '../limits.ts';
+import { indexLimits, lmdbKeyBytesMax } from '../storage-limits.ts';
 import { compareBytes, KeyReader, TableKey } from './index-key.ts';
 
 function randomFrom(seed: number): (bound: number) => number {

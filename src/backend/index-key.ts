@@ -12,7 +12,7 @@
 
 import { assert } from '../base/assert.ts';
 import { assertSound } from '../base/fatal.ts';
-import { indexLimits, lmdbKeyBytesMax } from '../limits.ts';
+import { indexLimits, lmdbKeyBytesMax } from '../storage-limits.ts';
 
 export const ORDINAL_BYTES = 6;
 const END_MARK_BYTES = 2;

@@ -1,7 +1,7 @@
 // The latest creates and deletes of keys, for counts at older revisions: the count now, less what was created since, plus
 // what was deleted since. Core memory only, bounded; at a revision older than `floor` it has no answer and the caller scans.
 
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { compareBytes } from './index-key.ts';
 
 const CHUNK_EVENTS = 4096;

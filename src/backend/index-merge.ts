@@ -13,7 +13,7 @@
 
 import { assert } from '../base/assert.ts';
 import { assertSound } from '../base/fatal.ts';
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { CountWriter } from './index-count.ts';
 import type { FrozenDelta } from './index-delta.ts';
 import {

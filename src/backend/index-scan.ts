@@ -8,7 +8,7 @@
 
 import { ByteWriter } from '../base/byte-writer.ts';
 import type { EntryVisitor, WalkAhead } from '../io/table.ts';
-import type { IndexLimits } from '../limits.ts';
+import type { IndexLimits } from '../storage-limits.ts';
 import { clearNewest, type Delta, type KeyState, newKeyState } from './index-delta.ts';
 import { EntryReader } from './index-entry.ts';
 import { compareBytes, KeyReader } from './index-key.ts';

@@ -2,8 +2,8 @@
 // What their bytes mean: index-entry.ts.
 
 import { assertSound } from '../base/fatal.ts';
-import type { ReadEnvironment, ReadTable, ValueRef, WriteEnvironment, WriteTable } from '../io/table.ts';
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import type { ReadTable, ValueRef, WriteTable } from '../io/table.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { clearNewest, type KeyState } from './index-delta.ts';
 import {
   ChunkReader,
@@ -37,20 +37,8 @@ export type IndexTables = IndexTablesOf<WriteTable>;
 /** Names of the tables above, for whoever creates them. */
 export const indexTableNames: readonly string[] = ['live', 'dead', 'hist', 'histlog', 'leased', 'counts', 'keelson'];
 
-/** Call it outside of a transaction: opening a table may create it. */
-export function indexReadTables(environment: ReadEnvironment): IndexReadTables {
-  return {
-    live: environment.table('live'),
-    dead: environment.table('dead'),
-    hist: environment.table('hist'),
-    histlog: environment.table('histlog'),
-    leased: environment.table('leased'),
-    counts: environment.table('counts'),
-    keelson: environment.table('keelson'),
-  };
-}
-
-export function indexWriteTables(environment: WriteEnvironment): IndexTables {
+/** To be called outside of a transaction: opening a table may create it. */
+export function indexTables<T extends ReadTable>(environment: { table(name: string): T }): IndexTablesOf<T> {
   return {
     live: environment.table('live'),
     dead: environment.table('dead'),

@@ -7,7 +7,7 @@ import { LmdbEnvironment } from '../io/lmdb.ts';
 import { KeyIndex } from './index.ts';
 import { type KeyState, newKeyState } from './index-delta.ts';
 import { mergeSlice } from './index-merge.ts';
-import { type IndexTables, indexTableNames, indexWriteTables } from './index-tables.ts';
+import { type IndexTables, indexTableNames, indexTables } from './index-tables.ts';
 
 const keyCount = Number(process.argv[2] ?? 1_000_000);
 const folder = mkdtempSync(join(process.argv[3] ?? '/tmp', 'index-bench-'));
@@ -47,7 +47,7 @@ function report(what: string, startedMs: number, count: number): void {
 
 const writer = new LmdbEnvironment({ path: join(folder, 'db') });
 for (const name of indexTableNames) writer.table(name);
-const tables: IndexTables = indexWriteTables(writer);
+const tables: IndexTables = indexTables(writer);
 const reader = new LmdbEnvironment({ path: join(folder, 'db') });
 const index = new KeyIndex(reader);
 const state: KeyState = newKeyState();

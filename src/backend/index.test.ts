@@ -12,13 +12,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import type { ReadEnvironment, WriteEnvironment } from '../io/table.ts';
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { KeyIndex } from './index.ts';
 import { type FrozenDelta, type KeyState, newKeyState } from './index-delta.ts';
 import { EntryReader } from './index-entry.ts';
 import { compactSlice, mergeSlice } from './index-merge.ts';
-import { indexTableNames, indexWriteTables } from './index-tables.ts';
+import { indexTableNames, indexTables } from './index-tables.ts';
 
 type Random = (bound: number) => number;
 
@@ -201,7 +201,7 @@ class Harness {
     const { frozen, random } = this;
     if (frozen === null || this.mergeFrom === -1) return;
     const crash = random(8) === 0;
-    const tables = indexWriteTables(this.writer);
+    const tables = indexTables(this.writer);
     let next = 0;
     const run = (): void =>
       this.writer.transaction(() => {
@@ -233,7 +233,7 @@ class Harness {
   compact(): void {
     const { model, random } = this;
     model.compacted = Math.min(model.current, model.compacted + 1 + random(30));
-    const tables = indexWriteTables(this.writer);
+    const tables = indexTables(this.writer);
     let done = false;
     while (!done) {
       this.writer.transaction(() => {
@@ -357,7 +357,7 @@ class Harness {
   /** Merges everything and compacts to the end: what is left must be what etcd's keyIndex would keep. */
   checkTables(): void {
     const { model } = this;
-    const tables = indexWriteTables(this.writer);
+    const tables = indexTables(this.writer);
     for (let round = 0; round < 2; round++) {
       this.refresh();
       this.freeze();
@@ -440,7 +440,7 @@ function fill(index: KeyIndex, from: number, to: number, keyOf: (n: number) => s
 function mergeAll(store: MemoryStore, index: KeyIndex, reader: ReadEnvironment, keyCount: number): void {
   const writer = store.openWriter();
   const delta = index.freeze();
-  const tables = indexWriteTables(writer);
+  const tables = indexTables(writer);
   for (let from = 0; from >= 0; ) {
     writer.transaction(() => {
       from = mergeSlice(delta, from, keyCount, tables, 0);
@@ -459,7 +459,7 @@ test('a hot key at the real limits: 20,000 changes in and out of chunks, read at
     fill(index, from, from + 5000, () => 'hot');
     mergeAll(store, index, reader, 1);
   }
-  const tables = indexWriteTables(store.openWriter());
+  const tables = indexTables(store.openWriter());
   const key = bytesOf('hot');
   const state = newKeyState();
   for (let atRev = 1; atRev <= changes; atRev += 13) {
@@ -471,7 +471,7 @@ test('a hot key at the real limits: 20,000 changes in and out of chunks, read at
   const entryBytes = tables.live.get(Buffer.from('hot\0\0'))!.length;
   assert.ok(entryBytes <= 16 + 3 * indexLimits.inlineRevisions, 'the entry of a hot key stays small');
   const writer = store.openWriter();
-  const writeTables = indexWriteTables(writer);
+  const writeTables = indexTables(writer);
   for (let done = false; !done; ) writer.transaction(() => (done = compactSlice(changes, 10, writeTables)));
   reader.refresh();
   assert.equal(writeTables.hist.entryCount(), 0);

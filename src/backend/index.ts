@@ -17,7 +17,7 @@
 import { assert } from '../base/assert.ts';
 import { assertSound } from '../base/fatal.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import { type IndexLimits, indexLimits } from '../limits.ts';
+import { type IndexLimits, indexLimits } from '../storage-limits.ts';
 import { BlockCounts } from './index-count.ts';
 import { clearNewest, Delta, type FrozenDelta, type KeyState, newKeyState } from './index-delta.ts';
 import { ByteReader, EntryFlag, MERGE_FINISHED } from './index-entry.ts';
@@ -27,7 +27,7 @@ import { OrderCursor } from './index-order.ts';
 import { IndexScan, type KeyVisitor } from './index-scan.ts';
 import {
   type IndexReadTables,
-  indexReadTables,
+  indexTables,
   type MergedPart,
   type MergeMark,
   newMergeMark,
@@ -78,7 +78,7 @@ export class KeyIndex {
   constructor(environment: ReadEnvironment, options: KeyIndexOptions = {}) {
     this.limits = options.limits ?? indexLimits;
     this.hashSeed = options.hashSeed ?? 0;
-    this.tables = indexReadTables(environment);
+    this.tables = indexTables(environment);
     this.reader = new TableReader(this.tables, this.limits);
     this.rowAhead = options.rowAhead ?? null;
     this.scanner = new IndexScan(this.reader, this.limits, this.rowAhead);

@@ -3,9 +3,9 @@
 // by real bbolt (boltcheck) and hashed by etcdutl. Runs under `make test-peers` only.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,11 +14,11 @@ import { dumpLines, openBytes, unwrap } from '../snapshot/bolt-fixture.ts';
 import { verifySnapshotHash } from '../snapshot/bolt-reader.ts';
 import { hashKvOf } from '../snapshot/hashkv-fixture.ts';
 import { freePort } from '../testing/free-port.ts';
+import { loneMemberFlags, peerBinary, runPeer } from '../testing/peer-programs.ts';
 import { Backend } from './backend.ts';
 import { readSnapshotFacts } from './snapshot-conversion.ts';
 import { snapshotTrailer } from './snapshot-source.ts';
 
-const bin = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
 const folder = mkdtempSync(join(tmpdir(), 'keelson-install-peer-'));
 let etcd: ChildProcess | null = null;
 after(() => {
@@ -26,24 +26,12 @@ after(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function run(program: string, ...args: string[]): string {
-  assert.ok(existsSync(join(bin, program)), `${join(bin, program)} is missing: \`make test-peers\` builds it`);
-  return execFileSync(join(bin, program), args, {
-    encoding: 'utf8',
-    maxBuffer: 1 << 30,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-}
-
 /** etcd's snapshot of a state with leases, users, an alarm, deletions and a compaction; with its hash. */
 async function realSnapshot(): Promise<string> {
   const endpoint = `http://127.0.0.1:${await freePort()}`;
   const peer = `http://127.0.0.1:${await freePort()}`;
-  const flags = ['--name=m', `--data-dir=${join(folder, 'etcd')}`, `--initial-cluster=m=${peer}`];
-  flags.push(`--listen-client-urls=${endpoint}`, `--advertise-client-urls=${endpoint}`);
-  flags.push(`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`);
-  etcd = spawn(join(bin, 'etcd'), flags, { stdio: 'ignore' });
-  const ctl = (...args: string[]): string => run('etcdctl', '--endpoints', endpoint, ...args);
+  etcd = spawn(peerBinary('etcd'), loneMemberFlags('m', join(folder, 'etcd'), endpoint, peer), { stdio: 'ignore' });
+  const ctl = (...args: string[]): string => runPeer('etcdctl', '--endpoints', endpoint, ...args);
   for (let attempt = 0; ; attempt++) {
     try {
       ctl('endpoint', 'health');
@@ -102,7 +90,7 @@ test("a real etcd's database is installed, and sent on as it was", async () => {
       backend.hashKv(revision, 30, (value, error) => (error === null ? resolve(value) : reject(error))),
     );
     assert.equal(hash, hashKvOf(reader, revision).hash, `HashKV at ${revision}`);
-    const byEtcd = JSON.parse(run('etcdutl', 'hashkv', '--rev', String(revision), '-w', 'json', copyOf(saved)));
+    const byEtcd = JSON.parse(runPeer('etcdutl', 'hashkv', '--rev', String(revision), '-w', 'json', copyOf(saved)));
     assert.equal(hash, byEtcd.hash, `etcd's own at ${revision}`);
   }
   const ours = await bytesOf(backend);
@@ -110,9 +98,9 @@ test("a real etcd's database is installed, and sent on as it was", async () => {
   assert.deepEqual(dumpLines(openBytes(ours)), dumpLines(reader), 'every bucket is as etcd wrote it');
   const sent = join(folder, 'sent.db');
   writeFileSync(sent, ours);
-  const lines = run('boltcheck', 'dump', sent).trimEnd().split('\n');
+  const lines = runPeer('boltcheck', 'dump', sent).trimEnd().split('\n');
   assert.equal(lines.pop(), 'check ok');
-  const status = JSON.parse(run('etcdutl', 'snapshot', 'status', '-w', 'json', sent));
+  const status = JSON.parse(runPeer('etcdutl', 'snapshot', 'status', '-w', 'json', sent));
   assert.equal(status.revision, backend.currentRevision);
 });
 

@@ -10,8 +10,8 @@ import { after, test } from 'node:test';
 import { LmdbEnvironment } from '../io/lmdb.ts';
 import { SeededRandom } from '../io/random.ts';
 import type { ReadTable, ValueRef } from '../io/table.ts';
-import { rowsAheadMax } from '../limits.ts';
 import { encodeRevisionKey } from '../snapshot/schema.ts';
+import { rowsAheadMax } from '../storage-limits.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { RowAhead } from './row-ahead.ts';
 

@@ -10,8 +10,8 @@
 
 import { assert } from '../base/assert.ts';
 import { type ReadTable, type ValueRef, ValueRefs } from '../io/table.ts';
-import { rowsAheadMax } from '../limits.ts';
 import { REVISION_KEY_BYTES, writeRevisionKey } from '../snapshot/schema.ts';
+import { rowsAheadMax } from '../storage-limits.ts';
 
 export class RowAhead {
   private readonly table: ReadTable;

@@ -21,7 +21,7 @@
 // Memory per row beside its bytes: 16 bytes of location in chunks of typed arrays; no object.
 
 import { assert } from '../base/assert.ts';
-import { backendLimits } from '../limits.ts';
+import { backendLimits } from '../storage-limits.ts';
 
 export const RecordKind = { row: 1, tombstone: 2, bucketPut: 3, bucketDelete: 4, endApply: 5, nextSlab: 6 } as const;
 

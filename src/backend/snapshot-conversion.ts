@@ -11,7 +11,6 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import { type Disk, readFully } from '../io/file.ts';
 import { LmdbEnvironment, removeLmdb } from '../io/lmdb.ts';
 import type { ReadEnvironment } from '../io/table.ts';
-import { type BackendLimits, backendLimits, type IndexLimits } from '../limits.ts';
 import {
   type BoltBucket,
   type BoltCursor,
@@ -29,6 +28,7 @@ import {
   isRevisionKey,
   MetaKey,
 } from '../snapshot/schema.ts';
+import { type BackendLimits, backendLimits, type IndexLimits } from '../storage-limits.ts';
 import { Backend } from './backend.ts';
 import type { SnapshotFile } from './backend-options.ts';
 import { readEngineState, TABLE_NAMES } from './engine-state.ts';

@@ -3,7 +3,7 @@
 // few chunks ahead, so memory stays bounded whatever the size and however slow the client.
 
 import { Thread } from '../io/flusher-thread.ts';
-import { backendLimits } from '../limits.ts';
+import { backendLimits } from '../storage-limits.ts';
 
 /** What follows the file: clients save it with its hash, members send it to each other without. */
 export const snapshotTrailer = { hash: 'hash', none: 'none' } as const;

@@ -3,7 +3,7 @@
 // of pages, of which LMDB joins two only when one is less than a quarter full.
 
 import type { ReadEnvironment, WriteEnvironment } from '../io/table.ts';
-import type { BackendLimits } from '../limits.ts';
+import type { BackendLimits } from '../storage-limits.ts';
 
 export class TablesCopy {
   private readonly from: ReadEnvironment;

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimClock } from '../io/clock.ts';
-import { type BackendLimits, backendLimits } from '../limits.ts';
+import { type BackendLimits, backendLimits } from '../storage-limits.ts';
 import { applyTo } from '../testing/backend-model.ts';
 import { MemoryStore } from '../testing/memory-tables.ts';
 import { Backend } from './backend.ts';

@@ -9,7 +9,7 @@
 
 import { assert } from '../base/assert.ts';
 import type { Clock, Timer } from '../io/clock.ts';
-import type { BackendLimits } from '../limits.ts';
+import type { BackendLimits } from '../storage-limits.ts';
 import { type FlushDone, FlushWaiters } from './flush-waiters.ts';
 import type { FlusherPort } from './flusher-port.ts';
 import type { KeyIndex } from './index.ts';

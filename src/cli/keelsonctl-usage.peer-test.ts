@@ -1,9 +1,9 @@
 // Goal: a script cannot tell keelsonctl from etcdctl by what is wrong or missing: words, flags, help, the environment, standard input,
-// endpoints, passwords. Method: ctl-pair.ts.
+// endpoints, passwords. Method: ctl-pair-fixture.ts.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { masked, plainErrors, type Side, same, sameLines, sides } from './ctl-pair.ts';
+import { masked, plainErrors, type Side, same, sameLines, sides } from './ctl-pair-fixture.ts';
 import { keelsonctl, type Result, runProgram } from './peer-fixture.ts';
 
 test('help, and what does not exist: the same exit code, on the same stream, of the same command', async () => {

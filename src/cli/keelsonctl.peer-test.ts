@@ -1,9 +1,10 @@
-// Goal: a script cannot tell keelsonctl from etcdctl, in what it writes, reads and waits for. Method: ctl-pair.ts.
+// Goal: a script cannot tell keelsonctl from etcdctl, in what it writes, reads and waits for. Method: ctl-pair-fixture.ts.
 
 import assert from 'node:assert/strict';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { peerBinary } from '../testing/peer-programs.ts';
 import {
   masked,
   onBoth,
@@ -14,8 +15,8 @@ import {
   sameLines,
   scratch,
   sides,
-} from './ctl-pair.ts';
-import { peerBinary, type Result, runProgram } from './peer-fixture.ts';
+} from './ctl-pair-fixture.ts';
+import { type Result, runProgram } from './peer-fixture.ts';
 
 test('put and get', async () => {
   await sameInEveryFormat(['put', 'a', '1']);

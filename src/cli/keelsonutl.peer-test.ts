@@ -23,7 +23,8 @@ import { EtcdClient } from '../client/client.ts';
 import { rpc } from '../client/rpc.ts';
 import { SeededRandom } from '../io/random.ts';
 import { freePort } from '../testing/free-port.ts';
-import { keelsonctl, keelsonutl, type Member, peerBinary, type Result, runProgram, startEtcd } from './peer-fixture.ts';
+import { peerBinary } from '../testing/peer-programs.ts';
+import { keelsonctl, keelsonutl, type Member, type Result, runProgram, startEtcd } from './peer-fixture.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'keelsonutl-peer-'));
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);

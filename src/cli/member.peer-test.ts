@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type PeerMember, peerBinary, runProgram, startEtcd } from './peer-fixture.ts';
+import { peerBinary } from '../testing/peer-programs.ts';
+import { type PeerMember, runProgram, startEtcd } from './peer-fixture.ts';
 
 const keelson = fileURLToPath(new URL('../../bin/keelson', import.meta.url));
 const urls = (port: number): string => `--peer-urls=http://127.0.0.1:${port}`;

@@ -2,24 +2,14 @@
 // the same name, token and advertised URLs have the same cluster and member ids and go through the same raft indexes, so that the
 // same command lines must print the same bytes on both.
 
-import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../testing/free-port.ts';
+import { peerBinary } from '../testing/peer-programs.ts';
 
-export const binaries: string = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
 export const keelsonctl: string = fileURLToPath(new URL('../../bin/keelsonctl', import.meta.url));
 export const keelsonutl: string = fileURLToPath(new URL('../../bin/keelsonutl', import.meta.url));
-
-export function peerBinary(name: string): string {
-  const file = join(binaries, name);
-  assert.ok(existsSync(file), `${file} is missing: \`make test-peers\` builds it`);
-  return file;
-}
 
 export interface Member {
   readonly endpoint: string;

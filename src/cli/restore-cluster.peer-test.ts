@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 import { EtcdClient } from '../client/client.ts';
 import { rpc } from '../client/rpc.ts';
 import { freePort } from '../testing/free-port.ts';
-import { keelsonctl, keelsonutl, peerBinary, runProgram, startEtcd } from './peer-fixture.ts';
+import { peerBinary } from '../testing/peer-programs.ts';
+import { keelsonctl, keelsonutl, runProgram, startEtcd } from './peer-fixture.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'keelson-restore-cluster-'));
 const snapshot = join(scratch, 'snapshot.db');

@@ -12,7 +12,6 @@ import { systemClock } from '../io/clock.ts';
 import { nodeDisk } from '../io/file.ts';
 import { systemRandom } from '../io/random.ts';
 import { syncWriter } from '../io/wal-writer.ts';
-import { backendLimits } from '../limits.ts';
 import { encode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
 import { type BoltReader, hasSnapshotHash, verifySnapshotHash } from '../snapshot/bolt-reader.ts';
@@ -24,6 +23,7 @@ import {
   encodeRevisionKey,
   MetaKey,
 } from '../snapshot/schema.ts';
+import { backendLimits } from '../storage-limits.ts';
 import type { WalEntry } from '../wal/format.ts';
 import { openWal } from '../wal/wal.ts';
 import { ExitCode, ExitError } from './exit.ts';

@@ -4,19 +4,20 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../testing/free-port.ts';
+import { loneMemberFlags, peerBinary } from '../testing/peer-programs.ts';
 import { EtcdClient } from './client.ts';
 import { keepAlive, keepAliveOnce } from './lease-keeper.ts';
 import { rpc } from './rpc.ts';
 import { EtcdClientError } from './status.ts';
 import { type WatchBatch, WatchStream } from './watch.ts';
 
-const binary = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin', 'etcd');
+const binary = peerBinary('etcd');
 const directory = mkdtempSync(join(tmpdir(), 'keelson-client-'));
 let etcd: ChildProcess;
 let port = 0;
@@ -26,18 +27,7 @@ let client: EtcdClient;
 async function start(): Promise<void> {
   const url = `http://127.0.0.1:${port}`;
   const peerUrl = `http://127.0.0.1:${peerPort}`;
-  etcd = spawn(
-    binary,
-    [
-      `--data-dir=${directory}`,
-      `--listen-client-urls=${url}`,
-      `--advertise-client-urls=${url}`,
-      `--listen-peer-urls=${peerUrl}`,
-      `--initial-advertise-peer-urls=${peerUrl}`,
-      `--initial-cluster=default=${peerUrl}`,
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  );
+  etcd = spawn(binary, loneMemberFlags('default', directory, url, peerUrl), { stdio: ['ignore', 'ignore', 'pipe'] });
   await new Promise<void>((resolve) => {
     etcd.stderr!.on('data', (chunk: Buffer) => {
       if (chunk.includes('ready to serve client requests')) resolve();
@@ -52,7 +42,6 @@ async function kill(): Promise<void> {
 }
 
 before(async () => {
-  assert.ok(existsSync(binary), `${binary} is missing: \`make test-peers\` builds it`);
   port = await freePort();
   peerPort = await freePort();
   await start();

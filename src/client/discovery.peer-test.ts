@@ -3,17 +3,18 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Logger } from '../telemetry/logger.ts';
 import { freePort } from '../testing/free-port.ts';
+import { loneMemberFlags, memberFlags, peerBinary } from '../testing/peer-programs.ts';
 import { EtcdClient } from './client.ts';
 import { joinByDiscovery } from './discovery.ts';
 import { rpc } from './rpc.ts';
 
-const binary = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin', 'etcd');
+const binary = peerBinary('etcd');
 const directory = mkdtempSync(join(tmpdir(), 'keelson-discovery-'));
 const children: ChildProcess[] = [];
 let endpoint = '';
@@ -21,10 +22,8 @@ let client: EtcdClient;
 let lines: Record<string, unknown>[] = [];
 
 /** Starts an etcd; resolves with it when its log has `text`. */
-async function etcd(name: string, text: string, ...flags: string[]): Promise<ChildProcess> {
-  const child = spawn(binary, [`--name=${name}`, `--data-dir=${join(directory, name)}`, ...flags], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+async function etcd(text: string, flags: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(binary, flags, { stdio: ['ignore', 'ignore', 'pipe'] });
   children.push(child);
   let log = '';
   await new Promise<void>((resolve, reject) => {
@@ -38,15 +37,10 @@ async function etcd(name: string, text: string, ...flags: string[]): Promise<Chi
 }
 
 before(async () => {
-  assert.ok(existsSync(binary), `${binary} is missing: \`make test-peers\` builds it`);
   endpoint = `http://127.0.0.1:${await freePort()}`;
   const peer = `http://127.0.0.1:${await freePort()}`;
-  await etcd(
-    'store',
-    'ready to serve client requests',
-    ...[`--listen-client-urls=${endpoint}`, `--advertise-client-urls=${endpoint}`],
-    ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`, `--initial-cluster=store=${peer}`],
-  );
+  const flags = loneMemberFlags('store', join(directory, 'store'), endpoint, peer);
+  await etcd('ready to serve client requests', flags);
   client = new EtcdClient({ endpoints: [endpoint] });
 });
 
@@ -127,13 +121,8 @@ test('a real etcd and this client are one cluster', async () => {
   await put('/_etcd/registry/mixed/_config/size', '2');
   const peer = `http://127.0.0.1:${await freePort()}`;
   const found = 'waiting for peers from discovery service';
-  const url = 'http://127.0.0.1:0';
-  const real = etcd(
-    'real',
-    found,
-    ...[`--listen-client-urls=${url}`, `--advertise-client-urls=${endpoint}`, `--listen-peer-urls=${peer}`],
-    ...[`--initial-advertise-peer-urls=${peer}`, '--discovery-token=mixed', `--discovery-endpoints=${endpoint}`],
-  );
-  await real;
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const flags = memberFlags('real', join(directory, 'real'), url, peer);
+  await etcd(found, [...flags, '--discovery-token=mixed', `--discovery-endpoints=${endpoint}`]);
   assert.equal(await register('mixed', 'aa', 'a=http://10.0.0.1:2380'), `real=${peer},a=http://10.0.0.1:2380`);
 });

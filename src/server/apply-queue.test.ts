@@ -4,8 +4,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { applyTurnEntries, backendLimits } from '../limits.ts';
+import { applyTurnEntries } from '../limits.ts';
 import { type Entry, EntryType, NO_BYTES } from '../raft/types.ts';
+import { backendLimits } from '../storage-limits.ts';
 import { MemberFixture } from '../testing/member-fixture.ts';
 import { ApplyQueue } from './apply-queue.ts';
 

@@ -5,7 +5,7 @@
 import { AlarmStore } from '../apply/alarms.ts';
 import { Applier } from '../apply/applier.ts';
 import { Backend, type BackendObserver } from '../backend/backend.ts';
-import type { BackendOptions } from '../backend/backend-options.ts';
+import type { BackendOptions, BackendSizes } from '../backend/backend-options.ts';
 import { type DatabaseFiles, lmdbFiles } from '../backend/snapshot-conversion.ts';
 import { assertSound, ExitCode, FatalError } from '../base/fatal.ts';
 import { urlTexts } from '../config/member-url.ts';
@@ -17,8 +17,9 @@ import { type OpenStreamFile, openStreamFile } from '../io/stream-file.ts';
 import type { WalObserver, WalWriterFactory } from '../io/wal-writer.ts';
 import { absolutePath } from '../io/working-directory.ts';
 import { type LeaseCounters, Lessor } from '../lease/lessor.ts';
-import { type BackendLimits, logCompactionSlack } from '../limits.ts';
-import { type BucketStore, Cluster, type Member as ClusterMember } from '../membership/cluster.ts';
+import { logCompactionSlack } from '../limits.ts';
+import { type BucketStore, Cluster, type Member as ClusterMember, hexId } from '../membership/cluster.ts';
+import { majorMinor } from '../membership/semantic-version.ts';
 import { Store } from '../mvcc/store.ts';
 import { WatchHub } from '../mvcc/watch-hub.ts';
 import type { PeerEvents, PeerRequests, PeerTransport } from '../peer/peer-transport.ts';
@@ -26,6 +27,7 @@ import { encode } from '../proto/message.ts';
 import { ConfChange } from '../proto/raftpb.ts';
 import { KvHasher } from '../snapshot/hashkv.ts';
 import { type BucketName, encodeMember } from '../snapshot/schema.ts';
+import type { BackendLimits } from '../storage-limits.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { listSegments, type WalReplay } from '../wal/replay.ts';
 import { openWal, type Wal, walExists } from '../wal/wal.ts';
@@ -34,7 +36,7 @@ import { checkPermissions, makeDirectory, walDirectory } from './data-directory.
 import { forceNewCluster } from './force-new-cluster.ts';
 import { storesCheckpoints } from './lease-upkeep.ts';
 import { Member } from './member.ts';
-import { durationText } from './member-log.ts';
+import { durationText, humanBytes, recoveredCluster } from './member-log.ts';
 import type { MemberCounters } from './member-parts.ts';
 import { openRaft, readConfState } from './open-raft.ts';
 import { peerEvents } from './peer-events.ts';
@@ -154,6 +156,8 @@ function openOver(
     took: durationText(clock.nowMs() - openedMs),
     'rows-indexed': backend.recoveredRows,
   });
+  logger.info('server/bootstrap.ts', 'restore consistentIndex', { index: backend.consistentIndex });
+  if (!isNew) tellRecovered(logger, backend.sizes());
   logger.info('server/bootstrap.ts', 'kvstore restored', { 'current-rev': Math.max(1, backend.currentRevision) });
   if (isNew) checkNothingApplied(backend, directories);
   const walMs = clock.nowMs();
@@ -297,6 +301,7 @@ function build(options: BootstrapOptions, wal: Wal, replay: WalReplay, backend: 
   const cluster = new Cluster(wal.metadata.clusterId, buckets);
   const damaged = cluster.recover();
   assertSound(damaged === null, `its membership: ${damaged}`);
+  recoveredCluster(logger, cluster, id);
   if (cluster.members().filter(({ isLearner }) => isLearner).length > config.maxLearners) {
     throw new FatalError(ExitCode.bug, 'membership: too many learner members in cluster');
   }
@@ -403,7 +408,16 @@ function newLessor(options: BootstrapOptions, backend: Backend, cluster: Cluster
   });
 }
 
-function logStart({ logger, config }: BootstrapOptions, member: Member, isNew: boolean): void {
+function tellRecovered(logger: Logger, { totalBytes, inUseBytes }: BackendSizes): void {
+  logger.info('server/bootstrap.ts', 'recovered v3 backend', {
+    'backend-size-bytes': totalBytes,
+    'backend-size': humanBytes(totalBytes),
+    'backend-size-in-use-bytes': inUseBytes,
+    'backend-size-in-use': humanBytes(inUseBytes),
+  });
+}
+
+function logStart({ logger, config, serverVersion }: BootstrapOptions, member: Member, isNew: boolean): void {
   const { parts } = member;
   logger.info('server/bootstrap.ts', isNew ? 'starting local member' : 'restarting local member', {
     'cluster-id': parts.cluster.id.toString(16),
@@ -413,6 +427,18 @@ function logStart({ logger, config }: BootstrapOptions, member: Member, isNew: b
     'current-revision': parts.store.currentRevision,
     'data-dir': config.dataDir,
   });
+  const { version } = parts.cluster;
+  logger.info('server/bootstrap.ts', 'starting etcd server', {
+    'local-member-id': hexId(parts.id),
+    'local-server-version': serverVersion,
+    ...(version === undefined ? {} : { 'cluster-id': hexId(parts.cluster.id) }),
+    'cluster-version': version === undefined ? 'to_be_decided' : majorMinor(version),
+  });
+  // A lone member campaigns at once.
+  if (Math.max(parts.cluster.members().length, parts.firstMembers.length) === 1) return;
+  const advance = config.initialElectionTickAdvance ? 'starting' : 'skipping';
+  const ticks = { 'election-ticks': config.electionTickCount };
+  logger.info('server/bootstrap.ts', `${advance} initial election tick advance`, ticks);
 }
 
 function firstMembers(plan: StartPlan): readonly ClusterMember[] {

@@ -7,10 +7,11 @@ import { RequestField } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { CorruptionSource, PeerHash } from './corruption.ts';
-import { hashByRevision, type KeyHashDone } from './key-hash.ts';
+import { hashByRevision, type KeyHash, type KeyHashDone } from './key-hash.ts';
 import type { Member } from './member.ts';
 import { durationText } from './member-log.ts';
 import { hashRequest, readHashAnswer } from './peer-hash.ts';
+import { askPeer } from './peer-question.ts';
 import type { Proposals } from './proposals.ts';
 import type { ReadWaiter } from './read-queue.ts';
 
@@ -78,31 +79,25 @@ export class CorruptionPeers implements CorruptionSource {
     }
   }
 
-  /** At one of its URLs after the other. */
   private ask({ id, peerUrls }: ClusterMember, revision: number, done: (answer: PeerHash) => void): void {
     const { cluster, peerRequests } = this.member.parts;
     const request = hashRequest(cluster.id, revision, this.member.requestTimeoutMs);
-    const askAt = (at: number, lastError: string | null): void => {
-      const url = peerUrls[at];
-      if (url === undefined) {
-        done({ id, urls: peerUrls, hash: null, error: lastError });
-        return;
-      }
-      peerRequests.request(url, request, (error, answer) => {
-        const result = answer === null ? (error?.message ?? 'no answer') : readHashAnswer(answer);
-        if (typeof result !== 'string') {
-          done({ id, urls: peerUrls, hash: result, error: null });
-          return;
-        }
+    let lastError: string | null = null;
+    askPeer<KeyHash>(peerRequests, peerUrls, {
+      request: () => request,
+      read: (answer, url) => {
+        const result = typeof answer === 'string' ? answer : readHashAnswer(answer);
+        if (typeof result !== 'string') return result;
+        lastError = result;
         this.logger.warn(CALLER, 'failed hash kv request', {
           'local-member-id': hexId(this.id),
           'requested-revision': revision,
           'remote-peer-endpoint': url,
           error: result,
         });
-        askAt(at + 1, result);
-      });
-    };
-    askAt(0, null);
+        return null;
+      },
+      done: (hash) => done({ id, urls: peerUrls, hash, error: hash === null ? lastError : null }),
+    });
   }
 }

@@ -8,7 +8,6 @@
 
 import { leaseApplyWaitMs, leaseForwardPauseMs } from '../cluster-limits.ts';
 import { type Lease, notPrimary } from '../lease/lessor.ts';
-import type { PeerAnswer } from '../peer/peer-transport.ts';
 import { LeaseCheckpointRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
 import { encode } from '../proto/message.ts';
@@ -17,6 +16,7 @@ import { LeaderCheck } from './leader-check.ts';
 import { keepAliveMessages, type LeaseMessages, type RemoteLease, timeToLiveMessages } from './lease-messages.ts';
 import { LeaseUpkeep } from './lease-upkeep.ts';
 import type { MemberParts } from './member-parts.ts';
+import { askPeer } from './peer-question.ts';
 import type { Proposals } from './proposals.ts';
 import type { ReadWaiter } from './read-queue.ts';
 
@@ -47,17 +47,13 @@ interface Forward {
   readonly caller: LeaseCaller;
   readonly untilMs: number;
   readonly done: (result: number | RemoteLease | Lease | EtcdError) => void;
-  /** Peer URLs of the leader that are left of this try. */
-  urls: readonly string[];
-  /** A request is under way; else the try after `retryMs`. */
+  /** A try is under way; else the next one begins after `retryMs`. */
   isAsking: boolean;
-  /** Counts the requests: what answers an older one is not listened to. */
-  asked: number;
+  /** What an older one brings is not listened to. */
+  tries: number;
   retryMs: number;
   isOver: boolean;
 }
-
-const SELF: readonly string[] = [''];
 
 export class Leases {
   private readonly parts: MemberParts;
@@ -189,16 +185,16 @@ export class Leases {
   ): void {
     const nowMs = this.parts.nowMs();
     const untilMs = nowMs + this.requestTimeoutMs;
-    const state = { urls: [], isAsking: false, asked: 0, retryMs: nowMs, isOver: false };
+    const state = { isAsking: false, tries: 0, retryMs: nowMs, isOver: false };
     const forward: Forward = { id, keys, messages, pauseMs, caller, untilMs, done, ...state };
     this.forwards.add(forward);
-    this.attempt(forward, nowMs);
+    this.attempt(forward);
   }
 
-  private attempt(forward: Forward, nowMs: number): void {
+  private attempt(forward: Forward): void {
     const { cluster, raft, id } = this.parts;
     forward.isAsking = false;
-    forward.asked++;
+    const attempt = ++forward.tries;
     const leader = cluster.member(raft.lead);
     // Without one the next tick looks again.
     if (leader === undefined) return;
@@ -206,53 +202,41 @@ export class Leases {
       this.end(forward, etcdErrors.noLeader);
       return;
     }
-    forward.urls = leader.id === id ? SELF : leader.peerUrls;
     forward.isAsking = true;
-    this.ask(forward, nowMs);
+    const isOver = (): boolean => forward.isOver || forward.tries !== attempt;
+    if (leader.id === id) this.askMyself(forward, isOver);
+    else this.askAt(leader.peerUrls, forward, isOver);
   }
 
-  private ask(forward: Forward, nowMs: number): void {
-    const url = forward.urls[0];
-    if (url === undefined) {
-      forward.isAsking = false;
-      forward.retryMs = nowMs + forward.pauseMs;
-      return;
-    }
-    forward.urls = forward.urls.slice(1);
-    if (url === '') {
-      this.askMyself(forward);
-      return;
-    }
+  private askAt(urls: readonly string[], forward: Forward, isOver: () => boolean): void {
     const { messages, id, keys, untilMs } = forward;
-    const asked = ++forward.asked;
-    const request = messages.request(id, keys, untilMs - nowMs);
-    this.parts.peerRequests.request(url, request, (_error, answer) => {
-      if (forward.asked === asked) this.heard(forward, answer);
+    askPeer<number | RemoteLease | EtcdError>(this.parts.peerRequests, urls, {
+      request: () => messages.request(id, keys, untilMs - this.parts.nowMs()),
+      read: (answer) => {
+        if (typeof answer === 'string') return null;
+        if (answer.status === 404) return etcdErrors.leaseNotFound;
+        return answer.status === 200 ? messages.result(answer.body, id) : null;
+      },
+      done: (result) => (result === null ? this.retryLater(forward) : this.end(forward, result)),
+      isOver,
     });
   }
 
   /** This member leads and is not primary before it has applied its first entry; etcd asks its own listener then. */
-  private askMyself(forward: Forward): void {
-    const asked = ++forward.asked;
+  private askMyself(forward: Forward, isOver: () => boolean): void {
     const heard = (result: number | Lease | EtcdError): void => {
-      if (forward.isOver || forward.asked !== asked) return;
+      if (isOver()) return;
       const isError = typeof result === 'object' && 'code' in result;
-      if (isError && result !== etcdErrors.leaseNotFound) this.ask(forward, this.parts.nowMs());
+      if (isError && result !== etcdErrors.leaseNotFound) this.retryLater(forward);
       else this.end(forward, result);
     };
     if (forward.messages === keepAliveMessages) this.renewForPeer(forward.id, heard);
     else this.lookUpForPeer(forward.id, heard);
   }
 
-  private heard(forward: Forward, answer: PeerAnswer | null): void {
-    if (forward.isOver) return;
-    if (answer?.status === 404) {
-      this.end(forward, etcdErrors.leaseNotFound);
-      return;
-    }
-    const result = answer?.status === 200 ? forward.messages.result(answer.body, forward.id) : null;
-    if (result === null) this.ask(forward, this.parts.nowMs());
-    else this.end(forward, result);
+  private retryLater(forward: Forward): void {
+    forward.isAsking = false;
+    forward.retryMs = this.parts.nowMs() + forward.pauseMs;
   }
 
   private end(forward: Forward, result: number | RemoteLease | Lease | EtcdError): void {
@@ -278,8 +262,7 @@ export class Leases {
    */
   leaderChanged(): void {
     this.check.leaderChanged();
-    const nowMs = this.parts.nowMs();
-    for (const forward of this.forwards) this.attempt(forward, nowMs);
+    for (const forward of this.forwards) this.attempt(forward);
   }
 
   /** Once a raft tick. */
@@ -298,7 +281,7 @@ export class Leases {
       // Whoever knows no leader says so.
       const isLeaderless = this.parts.cluster.member(this.parts.raft.lead) === undefined;
       this.end(forward, isLeaderless && !forward.isAsking ? etcdErrors.noLeader : etcdErrors.timeout);
-    } else if (!forward.isAsking && forward.retryMs <= nowMs) this.attempt(forward, nowMs);
+    } else if (!forward.isAsking && forward.retryMs <= nowMs) this.attempt(forward);
   }
 
   stop(): void {

@@ -3,12 +3,14 @@
 
 import type { BackendSizes, CompactionHash } from '../backend/backend-options.ts';
 import { durationText, humanBytes } from '../config/go-value.ts';
-import { hexId } from '../membership/cluster.ts';
+import { requestTimeoutBaseMs } from '../limits.ts';
+import { type Cluster, hexId } from '../membership/cluster.ts';
 import { majorMinor } from '../membership/semantic-version.ts';
 import { type InternalRequest, RequestField } from '../proto/internal-request.ts';
 import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
-import type { LogFields } from '../telemetry/logger.ts';
+import type { LogFields, Logger } from '../telemetry/logger.ts';
 import type { MemberParts } from './member-parts.ts';
+import { RAFT_LOGGER_NAME } from './raft-log.ts';
 import { entryText } from './request-text.ts';
 import { sizeWithRevision } from './response-text.ts';
 
@@ -36,15 +38,39 @@ const innerErrors: ReadonlyMap<EtcdError, string> = new Map<EtcdError, string>([
   [etcdErrors.noSpace, 'etcdserver: no space'],
 ]);
 
+/** `known`: the cluster's version before, undefined at a start. */
+function capabilitiesEnabled(logger: Logger, version: string | undefined, known: string | undefined): void {
+  if (version === undefined || version === known) return;
+  logger.info(CALLER, 'enabled capabilities for version', { 'cluster-version': majorMinor(version) });
+}
+
+/** What the database says of the cluster, at a start and when a leader's has taken its place. */
+export function recoveredCluster(logger: Logger, cluster: Cluster, id: bigint, knownVersion?: string): void {
+  capabilitiesEnabled(logger, cluster.version, knownVersion);
+  const ids = { 'cluster-id': hexId(cluster.id), 'local-member-id': hexId(id) };
+  for (const member of cluster.members()) {
+    logger.info(CALLER, 'recovered/added member from store', {
+      ...ids,
+      'recovered-remote-peer-id': hexId(member.id),
+      'recovered-remote-peer-urls': member.peerUrls,
+      'recovered-remote-peer-is-learner': member.isLearner,
+    });
+  }
+  if (cluster.version === undefined) return;
+  logger.info(CALLER, 'set cluster version from store', { 'cluster-version': majorMinor(cluster.version) });
+}
+
 export class MemberLog {
   private readonly parts: MemberParts;
   private readonly ids: LogFields;
   private readonly id: string;
+  private readonly raftNode: Logger;
   /** When readsTimedOut() was told last. */
   private readsTimedOutMs = -Infinity;
 
   constructor(parts: MemberParts) {
     this.parts = parts;
+    this.raftNode = parts.logger.named(RAFT_LOGGER_NAME);
     this.id = hexId(parts.id);
     this.ids = { 'cluster-id': hexId(parts.cluster.id), 'local-member-id': this.id };
   }
@@ -55,7 +81,7 @@ export class MemberLog {
     let line = `${node} elected leader ${hexId(leader)} at term ${term}`;
     if (leader === 0n) line = `${node} lost leader ${hexId(before)} at term ${term}`;
     else if (before !== 0n) line = `${node} changed leader from ${hexId(before)} to ${hexId(leader)} at term ${term}`;
-    this.parts.logger.info(CALLER, line);
+    this.raftNode.info(CALLER, line);
   }
 
   transferred(from: bigint, to: bigint, tookMs: number): void {
@@ -67,17 +93,24 @@ export class MemberLog {
     });
   }
 
-  published(name: string, clientUrls: readonly string[]): void {
-    this.parts.logger.info(CALLER, 'published local member to cluster through raft', {
-      'local-member-id': this.id,
-      'local-member-attributes': `{Name:${name} ClientURLs:[${clientUrls.join(' ')}]}`,
-      'cluster-id': hexId(this.parts.cluster.id),
-    });
+  published(): void {
+    const { cluster, logger } = this.parts;
+    const fields = { ...this.publication(), 'cluster-id': hexId(cluster.id) };
+    logger.info(CALLER, 'published local member to cluster through raft', fields);
   }
 
   publishFailed(error: EtcdError): void {
-    const fields = { 'local-member-id': this.id, error: error.message };
+    const fields = { ...this.publication(), error: error.message };
     this.parts.logger.warn(CALLER, 'failed to publish local member to cluster through raft', fields);
+  }
+
+  private publication(): LogFields {
+    const { name, clientUrls, electionMs } = this.parts;
+    return {
+      'local-member-id': this.id,
+      'local-member-attributes': `{Name:${name} ClientURLs:[${clientUrls.join(' ')}]}`,
+      'publish-timeout': durationText(requestTimeoutBaseMs + 2 * electionMs),
+    };
   }
 
   /** `from` undefined: the cluster has none. */
@@ -98,13 +131,13 @@ export class MemberLog {
   /** `from` undefined: the cluster had none. */
   clusterVersion(from: string | undefined, to: string): void {
     const { logger } = this.parts;
-    const shown = { 'cluster-version': majorMinor(to) };
-    if (from === undefined) logger.info(CALLER, 'set initial cluster version', { ...this.ids, ...shown });
-    else {
+    if (from === undefined) {
+      logger.info(CALLER, 'set initial cluster version', { ...this.ids, 'cluster-version': majorMinor(to) });
+    } else {
       const change = { from: majorMinor(from), to: majorMinor(to) };
       logger.info(CALLER, 'updated cluster version', { ...this.ids, ...change });
     }
-    logger.info(CALLER, 'enabled capabilities for version', shown);
+    capabilitiesEnabled(logger, to, from);
   }
 
   quotaExceeded(): void {

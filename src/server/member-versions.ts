@@ -3,6 +3,7 @@
 import { type Cluster, type Member as ClusterMember, hexId } from '../membership/cluster.ts';
 import type { PeerRequests } from '../peer/peer-transport.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { askPeer } from './peer-question.ts';
 
 const CALLER = 'server/member-versions.ts';
 
@@ -50,34 +51,30 @@ export function memberVersions(
 
 const path = '/version';
 
-/** Asks at one URL after the other, as etcd: whatever the status, a body that can be read is the answer. */
+/** Whatever the status, a body that can be read is the answer, as in etcd. */
 function askVersion(
   { peerRequests, logger }: VersionSource,
   { id, peerUrls }: ClusterMember,
   timeoutMs: number,
   done: (error: string | null, version: MemberVersion | null) => void,
 ): void {
-  const ask = (at: number, lastError: string | null): void => {
-    const url = peerUrls[at];
-    if (url === undefined) {
-      done(lastError, null);
-      return;
-    }
-    peerRequests.request(url, { method: 'GET', path, timeoutMs }, (error, answer) => {
+  const request = { method: 'GET', path, timeoutMs } as const;
+  let lastError: string | null = null;
+  askPeer<MemberVersion>(peerRequests, peerUrls, {
+    request: () => request,
+    read: (answer, url) => {
       const result =
-        answer === null
-          ? { warning: 'failed to reach the peer URL', error: error?.message ?? 'no answer' }
+        typeof answer === 'string'
+          ? { warning: 'failed to reach the peer URL', error: answer }
           : readVersion(answer.body.toString());
-      if ('value' in result) {
-        done(null, result.value);
-        return;
-      }
+      if ('value' in result) return result.value;
+      lastError = result.error;
       const fields = { address: `${url}${path}`, 'remote-member-id': hexId(id), error: result.error };
       logger.warn(CALLER, result.warning, fields);
-      ask(at + 1, result.error);
-    });
-  };
-  ask(0, null);
+      return null;
+    },
+    done: (version) => done(version === null ? lastError : null, version),
+  });
 }
 
 function readVersion(

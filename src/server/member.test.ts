@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { ByteWriter } from '../base/byte-writer.ts';
+import { overlapBytesMin } from '../cluster-limits.ts';
 import { walWaitMs } from '../limits.ts';
 import { CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest } from '../proto/etcdserverpb.ts';
 import { RequestField } from '../proto/internal-request.ts';
@@ -175,6 +176,41 @@ describe('a disk that stands still', () => {
     await Promise.all(puts);
     assert.equal(answered, 3);
     assert.ok(storedAt(member, 's3') !== null);
+    await fixture.stop();
+  });
+});
+
+describe('a large record on its way to the disk', () => {
+  it('is not waited for, in no turn, until it is durable', async () => {
+    fixture = new MemberFixture();
+    const member = await fixture.start();
+    await fixture.put('k', 'before');
+    const waits: number[] = [];
+    const { wal } = member.parts;
+    const wait = wal.waitDurable.bind(wal);
+    wal.waitDurable = (ticket, timeoutMs): boolean => {
+      waits.push(timeoutMs);
+      return wait(ticket, timeoutMs);
+    };
+    const turn = (): Promise<void> => {
+      member.wake();
+      return new Promise((resolve) => setImmediate(resolve));
+    };
+    fixture.walStalled = true;
+    const puts = [fixture.put('large', 'x'.repeat(overlapBytesMin))];
+    for (let i = 0; i < 3; i++) await turn();
+    puts.push(fixture.put('small', 'x'));
+    for (let i = 0; i < 3; i++) await turn();
+    assert.deepEqual(waits, Array(6).fill(0), 'neither for it nor for what comes behind it');
+    fixture.walStalled = false;
+    assert.deepEqual(await Promise.all(puts), [3, 4]);
+    fixture.walStalled = true;
+    waits.length = 0;
+    const last = fixture.put('small', 'y');
+    await turn();
+    assert.deepEqual(waits, [walWaitMs], 'a small one is waited for again');
+    fixture.walStalled = false;
+    assert.equal(await last, 5);
     await fixture.stop();
   });
 });

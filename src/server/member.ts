@@ -6,7 +6,7 @@
 import { alarmText } from '../apply/alarms.ts';
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { overlapBytesMin, readRoundRetryMs, removedStayMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
+import { overlapBytesMin, readRoundRetryMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
 import { overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import type { RequestField } from '../proto/internal-request.ts';
@@ -36,10 +36,12 @@ import { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
 import { MembershipChanges } from './membership.ts';
 import type { AppliedChange } from './membership-change.ts';
+import { MessageCheck } from './message-check.ts';
 import type { PendingProposals, Waiter } from './pending.ts';
 import { Proposals } from './proposals.ts';
 import { Publication } from './publication.ts';
 import { ReadQueue, type ReadWaiter } from './read-queue.ts';
+import { Removal } from './removal.ts';
 import { SnapshotTransfers } from './snapshot-transfer.ts';
 import { StateMachine } from './state-machine.ts';
 import { StorageVersion } from './storage-version.ts';
@@ -66,12 +68,14 @@ export class Member {
   readonly corruption: Corruption;
   readonly snapshots: SnapshotTransfers;
   readonly membership: MembershipChanges;
+  readonly removal: Removal;
 
   private readonly proposals: Proposals;
   private readonly reads: ReadQueue;
   private readonly machine: StateMachine;
   private readonly compactions: Compactions;
   private readonly publication: Publication;
+  private readonly check: MessageCheck;
   private readonly held: HeldProposals;
   private readonly heartbeats: HeartbeatWatch;
   private readonly versions: Versions;
@@ -81,6 +85,8 @@ export class Member {
   /** Oldest first. */
   private readonly unpersisted: Unpersisted[] = [];
   private lastTicket = 0;
+  /** Of the last turn whose bytes the disk takes milliseconds for: until it is durable nothing is waited for. */
+  private largeTicket = 0;
   /** Entries that this turn has given to the log. */
   private appended = 0;
   private appendedBytes = 0;
@@ -89,8 +95,6 @@ export class Member {
   private lastLead: NodeId = NONE;
   /** The whole cluster is this member: what it has committed is what there is. */
   private isLoneVoter = false;
-  /** When this member's removal was applied. */
-  private removedMs: number | null = null;
 
   constructor(parts: MemberParts) {
     this.parts = parts;
@@ -114,7 +118,9 @@ export class Member {
     this.downgrades = new Downgrades(parts, this.proposals, (waiter) => this.read(waiter));
     this.corruption = new Corruption(new CorruptionPeers(this, this.proposals), parts.checks);
     this.leadership = new Leadership(parts, this.log, wake);
+    this.removal = new Removal(parts, this.leadership);
     this.heartbeats = new HeartbeatWatch(parts);
+    this.check = new MessageCheck(parts);
     this.held = new HeldProposals(parts.raft, parts.electionMs);
     this.membership = new MembershipChanges(parts, this.proposals, {
       requestTimeoutMs: this.requestTimeoutMs,
@@ -236,7 +242,8 @@ export class Member {
     const { id, raft } = this.parts;
     if (this.stopping) return;
     assert(message.to === id, 'the transport hands on what is for this member');
-    if (this.held.takes(message, this.parts.nowMs())) return;
+    if (message.type === MessageType.prop) this.removal.look();
+    if (!this.check.admits(message) || this.held.takes(message, this.parts.nowMs())) return;
     if (message.type === MessageType.app && message.entries.length > 0 && !this.machine.unappliedBytes.hasRoom) return;
     raft.step(message);
     this.wake();
@@ -249,11 +256,6 @@ export class Member {
   noteSnapshotSent(id: NodeId, succeeded: boolean): void {
     this.parts.raft.reportSnapshot(id, succeeded);
     this.wake();
-  }
-
-  /** The cluster has this member no more. */
-  endAsRemoved(reason: string): void {
-    if (!this.stopping) this.parts.onRemoved(reason);
   }
 
   // --- The loop ---
@@ -272,6 +274,7 @@ export class Member {
     this.running = true;
     const { raft, wal } = this.parts;
     this.applyWaiting();
+    this.removal.look();
     this.submit();
     this.reads.startRound(this.parts.nowMs());
     // A turn that brought much lets the sockets have the next one while the disk syncs: it will bring more. Otherwise nothing is
@@ -280,10 +283,12 @@ export class Member {
     let overlaps = false;
     do {
       while (raft.hasReady()) this.handle(raft.ready());
-      overlaps ||= this.appended >= overlapProposalsMin || this.appendedBytes >= overlapBytesMin;
+      if (this.appendedBytes >= overlapBytesMin) this.largeTicket = this.lastTicket;
+      overlaps ||= this.appended >= overlapProposalsMin;
       // Peers write to their disks while this one does.
       this.parts.transport.flush();
-      if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, overlaps ? 0 : walWaitMs)) {
+      const waitMs = overlaps || wal.durableTicket < this.largeTicket ? 0 : walWaitMs;
+      if (this.unpersisted.length > 0 && !wal.waitDurable(this.lastTicket, waitMs)) {
         while (raft.hasReady()) this.handle(raft.ready());
         if (overlaps) this.wake();
         break;
@@ -375,11 +380,12 @@ export class Member {
 
   private applyWaiting(): void {
     if (this.machine.isEmpty) return;
+    this.removal.beforeApply();
     this.machine.run(this.isCatchingUp);
-    const { raft } = this.parts;
-    // Now that nothing is left that could change the voters: a lone one needs no election timeout.
-    const isDone = raft.appliedIndex === raft.committedIndex;
-    if (isDone && this.isLoneVoter && raft.lead === NONE && raft.state === RaftState.follower) raft.campaign();
+    const { raft, cluster } = this.parts;
+    // Now that nothing is left that could change the voters: a lone one needs no election timeout, nor a leader who was removed.
+    const isAlone = this.isLoneVoter && raft.state === RaftState.follower && raft.appliedIndex === raft.committedIndex;
+    if (isAlone && (raft.lead === NONE || cluster.isRemoved(raft.lead))) raft.campaign();
     this.compactLog();
   }
 
@@ -415,9 +421,8 @@ export class Member {
   }
 
   private noteMembership(change: AppliedChange): void {
-    const { id, nowMs } = this.parts;
     const { type, nodeId, refusal } = change;
-    if (type === ConfChangeType.removeNode && nodeId === id && refusal === null) this.removedMs = nowMs();
+    if (type === ConfChangeType.removeNode && nodeId === this.parts.id && refusal === null) this.removal.noteApplied();
     this.membership.applied(change);
   }
 
@@ -463,10 +468,7 @@ export class Member {
     this.leases.tick(now);
     this.snapshots.tick(now);
     this.membership.tick(now);
-    if (this.removedMs !== null && this.removedMs < now - removedStayMs) {
-      this.removedMs = null;
-      this.endAsRemoved('the member has been permanently removed from the cluster');
-    }
+    this.removal.tick(now);
     this.versions.tick(now);
     this.corruption.tick(now);
     if (raft.hasReady() || !this.proposals.isEmpty || this.reads.hasNew || hub.hasCatchUp) this.wake();
@@ -478,6 +480,7 @@ export class Member {
     this.proposals.stop();
     this.leases.stop();
     this.membership.stop();
+    this.removal.stop();
     this.reads.fail(etcdErrors.stopped);
     this.snapshots.stop();
     this.parts.transport.stop();

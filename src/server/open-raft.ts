@@ -30,6 +30,7 @@ import { decodeConfState, MetaKey } from '../snapshot/schema.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { WalReplay } from '../wal/replay.ts';
 import { isSoundChange } from './membership-change.ts';
+import { raftLogger } from './raft-log.ts';
 
 export interface RaftOptions {
   readonly config: ServerConfig;
@@ -68,12 +69,7 @@ export function openRaft({ config, logger, random, id, replay, backend }: RaftOp
     preVote: config.preVote,
     readOnlyOption: ReadOnlyOption.safe,
     random: (n) => random.below(n),
-    logger: {
-      debugEnabled: false,
-      debug: (line) => logger.debug('raft/raft.ts', line),
-      info: (line) => logger.info('raft/raft.ts', line),
-      warn: (line) => logger.warn('raft/raft.ts', line),
-    },
+    logger: raftLogger(logger),
     disableProposalForwarding: false,
     decodeConfChange,
   });

@@ -13,6 +13,6 @@ export function peerEvents(member: () => Member): PeerEvents {
     snapshotSent: (id: NodeId, succeeded: boolean) => member().noteSnapshotSent(id, succeeded),
     snapshotArrives: (message: Message): SnapshotReceipt | null => member().snapshots.arrives(message),
     isRemoved: (id: NodeId) => member().parts.cluster.isRemoved(id),
-    refused: (reason: string) => member().endAsRemoved(reason),
+    refused: (reason: string, by: NodeId) => member().removal.refused(reason, by),
   };
 }

@@ -9,6 +9,7 @@ import { type EtcdError, etcdErrors } from '../proto/rpctypes.ts';
 import { decodeMemberList } from '../snapshot/schema.ts';
 import type { MemberParts } from './member-parts.ts';
 import type { MembersWaiter } from './membership.ts';
+import { askPeer } from './peer-question.ts';
 
 export const NO_MEMBERS: readonly ClusterMember[] = [];
 
@@ -95,22 +96,17 @@ export class Promotions {
       return;
     }
     promotion.isAsking = true;
-    this.askAt(promotion, leader.peerUrls, 0);
-  }
-
-  /** One URL after the other; when none has answered, the next tick begins anew: the leader may be another by then. */
-  private askAt(promotion: Promotion, urls: readonly string[], at: number): void {
-    if (at === urls.length) {
-      promotion.isAsking = false;
-      return;
-    }
     const timeoutMs = this.requestTimeoutMs;
     const request = { method: 'POST', path: `/members/promote/${promotion.id}`, timeoutMs } as const;
-    this.parts.peerRequests.request(urls[at]!, request, (_error, answer) => {
-      const result = answer === null ? null : readAnswer(answer);
-      if (result === null) this.askAt(promotion, urls, at + 1);
-      else if (Array.isArray(result)) this.end(promotion, null, result);
-      else this.end(promotion, result, NO_MEMBERS);
+    askPeer<ClusterMember[] | EtcdError>(this.parts.peerRequests, leader.peerUrls, {
+      request: () => request,
+      read: (answer) => (typeof answer === 'string' ? null : readAnswer(answer)),
+      done: (result) => {
+        // The next tick begins anew: the leader may be another by then.
+        if (result === null) promotion.isAsking = false;
+        else if (Array.isArray(result)) this.end(promotion, null, result);
+        else this.end(promotion, result, NO_MEMBERS);
+      },
     });
   }
 

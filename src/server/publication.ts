@@ -50,7 +50,7 @@ export class Publication {
         this.isWanted = true;
         return;
       }
-      this.log.published(name, clientUrls);
+      this.log.published();
       const { onFirst } = this;
       this.onFirst = null;
       onFirst?.();

@@ -1,6 +1,6 @@
 // raft.status of /debug/vars, in the JSON of etcd-io/raft's Status: ids are hexadecimal, states are Go's names.
 
-import { ProgressState } from '../raft/progress.ts';
+import { progressStateName } from '../raft/describe.ts';
 import type { Status } from '../raft/raw-node.ts';
 import { RaftState } from '../raft/types.ts';
 
@@ -10,18 +10,13 @@ const stateNames: Readonly<Record<RaftState, string>> = {
   [RaftState.leader]: 'StateLeader',
   [RaftState.preCandidate]: 'StatePreCandidate',
 };
-const progressNames: Readonly<Record<ProgressState, string>> = {
-  [ProgressState.probe]: 'StateProbe',
-  [ProgressState.replicate]: 'StateReplicate',
-  [ProgressState.snapshot]: 'StateSnapshot',
-};
 
 export function raftStatusJson(status: Status): string {
   const { id, term, vote, commit, lead, state, applied, leadTransferee } = status;
   const progress = Object.fromEntries(
     status.progress.map((one) => [
       one.id.toString(16),
-      { match: one.match, next: one.next, state: progressNames[one.state] },
+      { match: one.match, next: one.next, state: progressStateName(one.state) },
     ]),
   );
   return JSON.stringify({

@@ -9,6 +9,7 @@ import { type Lessor, leaseIdOf } from '../lease/lessor.ts';
 import { hexId } from '../membership/cluster.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { refuseProtected } from './auth-state.ts';
+import { recoveredCluster } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
 
 const CALLER = 'server/restored-state.ts';
@@ -75,15 +76,16 @@ export class LeaseRecovery {
 /** The parts that a new state goes into. */
 export type StateParts = Pick<
   MemberParts,
-  'backend' | 'store' | 'hub' | 'lessor' | 'alarms' | 'cluster' | 'logger' | 'schedule'
+  'id' | 'backend' | 'store' | 'hub' | 'lessor' | 'alarms' | 'cluster' | 'logger' | 'schedule'
 >;
 
 /**
  * The database was replaced: all follows it at once but the leases, of which there may be too many for a turn. Nobody reads those on a
  * follower but by a listing, which sees those of before until restoreLeases() is done. Throws FatalError.
  */
-export function restoreState({ backend, store, hub, alarms, cluster, logger }: StateParts): void {
+export function restoreState({ id, backend, store, hub, alarms, cluster, logger }: StateParts): void {
   refuseProtected(backend);
+  const knownVersion = cluster.version;
   const previousRevision = store.currentRevision;
   // Of the state before.
   hub.flush();
@@ -97,6 +99,7 @@ export function restoreState({ backend, store, hub, alarms, cluster, logger }: S
   logger.info(CALLER, 'restoring cluster configuration');
   const damaged = cluster.recover();
   assertSound(damaged === null, `its membership: ${damaged}`);
+  recoveredCluster(logger, cluster, id, knownVersion);
   logger.info(CALLER, 'restored cluster configuration');
   hub.restored(previousRevision);
 }

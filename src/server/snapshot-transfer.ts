@@ -141,6 +141,7 @@ export class SnapshotTransfers {
 
   /** The log says that the state is that of `snapshot`, durably: it becomes so. `done` once it is; never, if the process has to end. */
   install(snapshot: Snapshot, done: () => void): void {
+    this.parts.logger.info(CALLER, 'applied incoming Raft snapshot', { 'snapshot-index': snapshot.meta.index });
     this.installations.push({ snapshot, done });
     if (this.installations.length === 1) this.installNext();
   }
@@ -183,10 +184,13 @@ export class SnapshotTransfers {
 
   /** Those that the snapshot knows are the peers now. */
   private followMembers(before: readonly ClusterMember[]): void {
-    const { cluster, transport, id } = this.parts;
+    const { cluster, transport, id, logger } = this.parts;
+    logger.info(CALLER, 'removing old peers from network');
     for (const member of before) {
       if (member.id !== id && cluster.member(member.id) === undefined) transport.removePeer(member.id);
     }
+    logger.info(CALLER, 'removed old peers from network');
+    logger.info(CALLER, 'adding peers from new cluster configuration');
     const known = new Map(before.map((member) => [member.id, member]));
     for (const member of cluster.members()) {
       if (member.id === id) continue;
@@ -194,6 +198,7 @@ export class SnapshotTransfers {
       if (old === undefined) transport.addPeer(member.id, member.peerUrls);
       else if (old.peerUrls.join() !== member.peerUrls.join()) transport.updatePeer(member.id, member.peerUrls);
     }
+    logger.info(CALLER, 'added peers from new cluster configuration');
   }
 
   stop(): void {

@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { EtcdClient } from '../client/client.ts';
@@ -15,9 +15,10 @@ import { PeerDialer } from '../io/peer-dialer.ts';
 import { Logger } from '../telemetry/logger.ts';
 import { configOf } from '../testing/config-fixture.ts';
 import { freePort } from '../testing/free-port.ts';
+import { loneMemberFlags, peerBinary } from '../testing/peer-programs.ts';
 import { planStart, type StartPlan } from './start-plan.ts';
 
-const binary = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin', 'etcd');
+const binary = peerBinary('etcd');
 const scratch = mkdtempSync(join(tmpdir(), 'keelson-start-'));
 const silent = new Logger({ level: 'fatal', format: 'json', sink: { write: () => {}, flush: () => {} }, now: () => 0 });
 const peerRequests = new PeerClient({ dialer: new PeerDialer(2000) });
@@ -28,18 +29,11 @@ let endpoint = '';
 let starts = 0;
 
 before(async () => {
-  assert.ok(existsSync(binary), `${binary} is missing: \`make test-peers\` builds it`);
   peer = `http://127.0.0.1:${await freePort()}`;
   endpoint = `http://127.0.0.1:${await freePort()}`;
-  etcd = spawn(
-    binary,
-    [
-      ...['--name=s', `--data-dir=${join(scratch, 's')}`, `--initial-cluster=s=${peer}`],
-      ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`],
-      ...[`--listen-client-urls=${endpoint}`, `--advertise-client-urls=${endpoint}`],
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  );
+  etcd = spawn(binary, loneMemberFlags('s', join(scratch, 's'), endpoint, peer), {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   await new Promise<void>((resolve) => {
     etcd.stderr!.on('data', (chunk: Buffer) => chunk.includes('ready to serve client requests') && resolve());
   });

@@ -156,7 +156,7 @@ export class StateMachine {
     // One look at the clock an entry: the end of one is the start of the next.
     const startMs = this.clockMs;
     const isAwaited = request.idPrefix === idPrefix && pending.awaits(request.idCounter, entry.data);
-    applier.apply(request, data, isAwaited);
+    applier.apply(request, data, isAwaited, entry);
     const endMs = nowMs();
     this.clockMs = endMs;
     // What is compacted already needs no compaction: etcd counts that as success.

@@ -4,7 +4,7 @@
 //
 // Memory: two bits a page (640 KB for 10 GB), and a cursor for each level of nested buckets.
 
-import { boltReadBytes } from '../limits.ts';
+import { boltReadBytes } from '../storage-limits.ts';
 import { FREELIST_COUNT_IN_SLOT, PAGE_HEADER_BYTES, PageFlag, readPageNumber } from './bolt-format.ts';
 import {
   type BoltCursor,

@@ -21,7 +21,7 @@ import {
   boltReadBytes,
   boltTreeDepthMax,
   boltValueBytesMax,
-} from '../limits.ts';
+} from '../storage-limits.ts';
 import {
   type BoltMeta,
   BUCKET_HEADER_BYTES,

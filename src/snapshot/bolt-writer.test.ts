@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { SeededRandom } from '../io/random.ts';
-import { snapshotChunkBytes } from '../limits.ts';
+import { snapshotChunkBytes } from '../storage-limits.ts';
 import { checkBolt } from './bolt-check.ts';
 import {
   dumpLines,

@@ -22,7 +22,7 @@
 
 import { createHash } from 'node:crypto';
 import { assert } from '../base/assert.ts';
-import { boltKeyBytesMax, boltValueBytesMax, snapshotChunkBytes, snapshotPlanSliceEntries } from '../limits.ts';
+import { boltKeyBytesMax, boltValueBytesMax, snapshotChunkBytes, snapshotPlanSliceEntries } from '../storage-limits.ts';
 import {
   type BoltMeta,
   BUCKET_HEADER_BYTES,

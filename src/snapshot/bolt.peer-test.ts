@@ -5,29 +5,29 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SeededRandom } from '../io/random.ts';
 import { freePort } from '../testing/free-port.ts';
+import { loneMemberFlags, peerBinaries, peerBinary, runPeer } from '../testing/peer-programs.ts';
 import { checkBolt } from './bolt-check.ts';
 import { dumpLines, openBytes, randomEntries, sourceOf, sourcesOf, unwrap, writeAll } from './bolt-fixture.ts';
 import { planBolt, snapshotWithHash } from './bolt-writer.ts';
 import { hashKvOf } from './hashkv-fixture.ts';
 import { formatStatus, STATUS_FORMATS, snapshotStatus } from './status.ts';
 
-const bin = join(process.env['KEELSON_CACHE'] ?? join(homedir(), '.cache', 'keelson'), 'bin');
-const boltcheck = join(bin, 'boltcheck');
+const boltcheck = join(peerBinaries, 'boltcheck');
 const directory = mkdtempSync(join(tmpdir(), 'keelson-bolt-'));
 const seed = Date.now() % 1_000_000;
 const members: ChildProcess[] = [];
 
 before(() => {
   console.log(`bolt.peer-test: seed ${seed}`);
-  mkdirSync(bin, { recursive: true });
+  mkdirSync(peerBinaries, { recursive: true });
   const source = fileURLToPath(new URL('testdata/boltcheck', import.meta.url));
   try {
     execFileSync('go', ['build', '-o', boltcheck, '.'], { cwd: source, stdio: ['ignore', 'inherit', 'inherit'] });
@@ -42,17 +42,8 @@ after(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-function run(program: string, ...args: string[]): string {
-  assert.ok(existsSync(join(bin, program)), `${join(bin, program)} is missing: \`make test-peers\` builds it`);
-  return execFileSync(join(bin, program), args, {
-    encoding: 'utf8',
-    maxBuffer: 1 << 30,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-}
-
 function dumpByBolt(path: string): string[] {
-  const lines = run('boltcheck', 'dump', path).trimEnd().split('\n');
+  const lines = runPeer('boltcheck', 'dump', path).trimEnd().split('\n');
   assert.equal(lines.pop(), 'check ok');
   return lines;
 }
@@ -74,7 +65,7 @@ test('real bbolt reads, checks and edits what we write', () => {
     ]);
     const path = fileOf('ours.db', bytes);
     assert.deepEqual(dumpByBolt(path), dumpLines(openBytes(bytes)));
-    assert.equal(run('boltcheck', 'edit', path, String(seed + round), '400').trim(), 'check ok');
+    assert.equal(runPeer('boltcheck', 'edit', path, String(seed + round), '400').trim(), 'check ok');
     const edited = openBytes(readFileSync(path));
     unwrap(checkBolt(edited));
     assert.deepEqual(dumpLines(edited), dumpByBolt(path));
@@ -92,13 +83,13 @@ test('real bbolt takes deep trees of huge keys and large values, and deletes fro
   ]);
   const path = fileOf('deep.db', bytes);
   assert.deepEqual(dumpByBolt(path), dumpLines(openBytes(bytes)));
-  assert.equal(run('boltcheck', 'edit', path, String(seed), '40').trim(), 'check ok');
+  assert.equal(runPeer('boltcheck', 'edit', path, String(seed), '40').trim(), 'check ok');
 });
 
 test('we read what real bbolt makes: deletes, free pages, nested and inline buckets', () => {
   for (const count of [0, 1, 30, 1000, 6000]) {
     const path = join(directory, 'theirs.db');
-    run('boltcheck', 'make', path, String(seed + count), String(count));
+    runPeer('boltcheck', 'make', path, String(seed + count), String(count));
     const reader = openBytes(readFileSync(path));
     unwrap(checkBolt(reader));
     assert.deepEqual(dumpLines(reader), dumpByBolt(path));
@@ -113,13 +104,9 @@ interface Member {
 
 /** A real etcd of one member on `dataDirectory`; `peer` is given when the directory was restored for it. */
 async function startEtcd(dataDirectory: string, peer?: string): Promise<Member> {
-  assert.ok(existsSync(join(bin, 'etcd')), `${join(bin, 'etcd')} is missing: \`make test-peers\` builds it`);
   const endpoint = `http://127.0.0.1:${await freePort()}`;
   const peerUrl = peer ?? `http://127.0.0.1:${await freePort()}`;
-  const flags = ['--name=m', `--data-dir=${dataDirectory}`, `--initial-cluster=m=${peerUrl}`];
-  flags.push(`--listen-client-urls=${endpoint}`, `--advertise-client-urls=${endpoint}`);
-  flags.push(`--listen-peer-urls=${peerUrl}`, `--initial-advertise-peer-urls=${peerUrl}`);
-  const child = spawn(join(bin, 'etcd'), flags, { stdio: 'ignore' });
+  const child = spawn(peerBinary('etcd'), loneMemberFlags('m', dataDirectory, endpoint, peerUrl), { stdio: 'ignore' });
   members.push(child);
   for (let attempt = 0; ; attempt++) {
     try {
@@ -139,7 +126,7 @@ async function startEtcd(dataDirectory: string, peer?: string): Promise<Member> 
 }
 
 function ctl(endpoint: string, ...args: string[]): string {
-  return run('etcdctl', '--endpoints', endpoint, ...args);
+  return runPeer('etcdctl', '--endpoints', endpoint, ...args);
 }
 
 /** All pairs with their revisions and leases, without the header, whose member and term differ. */
@@ -155,7 +142,7 @@ function hashKvByServer(endpoint: string, revision: number): { hash: number; com
 function hashKvByEtcdutl(path: string, revision: number): unknown {
   // etcdutl opens the store for writing: it gets a copy.
   const copy = fileOf('hashkv.db', readFileSync(path));
-  return JSON.parse(run('etcdutl', 'hashkv', '--rev', String(revision), '-w', 'json', copy));
+  return JSON.parse(runPeer('etcdutl', 'hashkv', '--rev', String(revision), '-w', 'json', copy));
 }
 
 function randomWrites(endpoint: string, random: SeededRandom, count: number): void {
@@ -189,7 +176,7 @@ test('a snapshot of a real etcd, copied through reader and writer, is as good as
   for (const path of [original, copy]) {
     const status = unwrap(snapshotStatus(openBytes(readFileSync(path))));
     for (const format of STATUS_FORMATS) {
-      assert.equal(formatStatus(status, format), run('etcdutl', 'snapshot', 'status', '-w', format, path));
+      assert.equal(formatStatus(status, format), runPeer('etcdutl', 'snapshot', 'status', '-w', format, path));
     }
   }
   const { revision } = unwrap(snapshotStatus(reader));
@@ -207,7 +194,7 @@ test('a snapshot of a real etcd, copied through reader and writer, is as good as
   const restored = join(directory, 'restored');
   const peer = `http://127.0.0.1:${await freePort()}`;
   const flags = ['--name=m', `--initial-cluster=m=${peer}`, `--initial-advertise-peer-urls=${peer}`];
-  run('etcdutl', 'snapshot', 'restore', copy, `--data-dir=${restored}`, ...flags);
+  runPeer('etcdutl', 'snapshot', 'restore', copy, `--data-dir=${restored}`, ...flags);
   const second = await startEtcd(restored, peer);
   assert.deepEqual(everyKey(second.endpoint), keys);
   assert.match(ctl(second.endpoint, 'lease', 'list'), new RegExp(lease));

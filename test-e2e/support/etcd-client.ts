@@ -67,6 +67,7 @@ export interface Stream {
   readonly ended: Promise<{ readonly code: number; readonly message: string }>;
   /** Ends this side of it. */
   end(): void;
+  cancel(): void;
 }
 
 export interface WatchStream {
@@ -220,7 +221,7 @@ export class EtcdClient {
       call.on('status', ({ code, details }: { code: number; details: string }) => resolve({ code, message: details }));
     });
     call.write(request);
-    return { first, ended, end: () => call.end() };
+    return { first, ended, end: () => call.end(), cancel: () => call.cancel() };
   }
 
   /** All events from `startRevision` to `lastRevision`, both included, of every key. */

@@ -8,15 +8,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
-import {
-  keelsonctl,
-  type Member,
-  peerBinary,
-  type Result,
-  type RunOptions,
-  runProgram,
-  startEtcd,
-} from './peer-fixture.ts';
+import { peerBinary } from '../testing/peer-programs.ts';
+import { keelsonctl, type Member, type Result, type RunOptions, runProgram, startEtcd } from './peer-fixture.ts';
 
 export const scratch: string = mkdtempSync(join(tmpdir(), 'keelsonctl-peer-'));
 const formats = ['simple', 'json', 'fields', 'table', 'protobuf'] as const;
