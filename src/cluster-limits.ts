@@ -15,7 +15,10 @@ export const descriptorsReserved = 150;
 /** ... of which so many are for connections of other members (each of six others has 2 streams, a probe, and a post or a request now and
  * then), and for monitors on addresses of their own. */
 export const peerConnectionsReserved = 32;
-export const monitorConnectionsMax = 18;
+export const monitorConnectionsReserved = 18;
+/** Monitors also get that share of the rest, where there is much: scrapers and balancers keep theirs open. */
+export const monitorConnectionsShare: number = 1 / 32;
+export const monitorConnectionsMax = 512;
 /** Other members also get that share of the rest: whoever forwards renewals of leases has peerSocketsMax of them at once, an etcd more. */
 export const peerConnectionsShare: number = 1 / 8;
 /** Beyond this no cluster goes: six others with peerSocketsMax and their streams are 400. Each may hold a body of peerBodyBytesMax. */
@@ -217,7 +220,7 @@ assert(
   lmdbReadersOfServer + 4 * snapshotSendsMax <= lmdbReadersMax,
   'LMDB has readers for the snapshots that are sent',
 );
-assert(peerConnectionsReserved + monitorConnectionsMax < descriptorsReserved, 'connections leave room for files');
+assert(peerConnectionsReserved + monitorConnectionsReserved < descriptorsReserved, 'connections leave room for files');
 assert(peerBodyBytesMax < peerAnswerBytesMax, 'requests to peers are small');
 assert(raftMessageBytesMax < peerMessageBytesMax, 'what raft sends is taken');
 assert(peerMessageBytesMax <= peerUnfinishedBytesMax, 'the largest message alone has room');

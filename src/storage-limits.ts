@@ -34,10 +34,10 @@ export const walRemovalsMax = 16;
 /** What the reader takes from a segment at once; a larger record is read whole. */
 export const walReadBytes: number = 1 << 20;
 /**
- * A record at the WAL's end whose checksum is wrong is searched for a flipped bit if it has no more. Of torn ones of this size one in 8,000
- * has by chance a bit that mends it, and would be refused for it; most records are a hundredth of it.
+ * A record at the WAL's end whose checksum is wrong is searched for a flipped bit if it has no more. Of torn ones of this size one in 65,000
+ * has by chance a bit that mends it, and a member would not start again for a power cut that had done no harm; most records are a tenth of it.
  */
-export const walFlippedBitBytesMax: number = 64 * 1024;
+export const walFlippedBitBytesMax: number = 8 * 1024;
 
 // --- snapshot ---
 

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FatalError } from '../base/fatal.ts';
-import { descriptorsReserved, peerConnectionsMax } from '../cluster-limits.ts';
+import { descriptorsReserved, monitorConnectionsMax, peerConnectionsMax } from '../cluster-limits.ts';
 import { grpcLimits } from '../connection-limits.ts';
 import { ConnectionQuota, connectionShares, descriptorLimit } from './connection-quota.ts';
 
@@ -17,9 +17,13 @@ test('shares of the descriptors', () => {
     assert.ok(clients + peers + monitors <= limit - 100, `${limit}: ${clients} ${peers} ${monitors}`);
     assert.ok(peers >= 32, `${limit}: six other members get in`);
   }
-  assert.deepEqual(connectionShares(300), { clients: 132, peers: 50, monitors: 18 });
+  assert.deepEqual(connectionShares(300), { clients: 128, peers: 50, monitors: 22 });
   const unlimited = connectionShares(Number.POSITIVE_INFINITY);
-  assert.deepEqual(unlimited, { clients: grpcLimits.connectionsMax, peers: peerConnectionsMax, monitors: 18 });
+  assert.deepEqual(unlimited, {
+    clients: grpcLimits.connectionsMax,
+    peers: peerConnectionsMax,
+    monitors: monitorConnectionsMax,
+  });
 });
 
 test('a limit that leaves nothing for clients', () => {

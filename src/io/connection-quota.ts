@@ -5,6 +5,8 @@ import { ExitCode, FatalError } from '../base/fatal.ts';
 import {
   descriptorsReserved,
   monitorConnectionsMax,
+  monitorConnectionsReserved,
+  monitorConnectionsShare,
   peerConnectionsMax,
   peerConnectionsReserved,
   peerConnectionsShare,
@@ -31,10 +33,13 @@ export function connectionShares(descriptorLimit: number): ConnectionShares {
     );
   }
   const forPeers = Math.floor(Math.min(free * peerConnectionsShare, peerConnectionsMax - peerConnectionsReserved));
+  const forMonitors = Math.floor(
+    Math.min(free * monitorConnectionsShare, monitorConnectionsMax - monitorConnectionsReserved),
+  );
   return {
-    clients: Math.min(free - forPeers, grpcLimits.connectionsMax),
+    clients: Math.min(free - forPeers - forMonitors, grpcLimits.connectionsMax),
     peers: peerConnectionsReserved + forPeers,
-    monitors: monitorConnectionsMax,
+    monitors: monitorConnectionsReserved + forMonitors,
   };
 }
 
