@@ -70,9 +70,13 @@ export const peerBodySilenceMs = 5000;
 export const snapshotMessageBytesMax: number = 64 * 1024 * 1024;
 /**
  * What a stream's writer keeps for a peer that is slow to take it; beyond it messages are dropped. etcd keeps 4096 messages of up to 1 MiB.
- * raft has at most 512 appends under way; a slow peer of ours gets two turns of the largest, then raft hears of it and waits.
  */
 export const peerUnsentBytesMax: number = 16 * 1024 * 1024;
+/**
+ * Appends that raft has under way to a peer, in bytes (etcd: no bound but 512 of them). What catches up by the log never meets the bound
+ * above, by which appends would be lost and sent again; 8 MiB fill a line of 1 Gb/s and 60 ms.
+ */
+export const raftInFlightBytesMax: number = 8 * 1024 * 1024;
 /** And so many turns' writes, each of which costs a few hundred bytes beside its own: heartbeats and answers are small. */
 export const peerUnsentWritesMax = 4096;
 /** etcd's: posts under way to a peer, messages that wait for one. */
@@ -204,8 +208,12 @@ export const versionLookMs = 4000;
 export const snapshotSendsMax = 2;
 /** After a snapshot was sent its entries stay in memory for so long, so that the member catches up from there (etcd's delay). */
 export const snapshotLogHeldMs = 30_000;
-/** ... but no more entries than this: of 1 KB, half a gigabyte. The member gets another snapshot then. */
+/** ... but no more entries than this. The member gets another snapshot then. */
 export const snapshotLogHeldEntriesMax = 500_000;
+/** Nor does the log in memory hold more bytes than this, whoever lags, and it is cut to logBytesKept then. Entries of 2 KB that are held for
+ * nobody take 30 MB. */
+export const logBytesMax: number = 512 * 1024 * 1024;
+export const logBytesKept: number = 384 * 1024 * 1024;
 /** Bytes of a received database on their way to the disk; beyond it the sender waits. */
 export const streamFileBufferBytes: number = 4 * 1024 * 1024;
 /** They are synced after so many: the log's own syncs wait for no more than these. */
@@ -216,6 +224,7 @@ export const snapshotSpaceCheckBytes: number = 64 * 1024 * 1024;
 export const snapshotSpareBytes: number = 128 * 1024 * 1024;
 
 // --- relations ---
+assert(2 * raftInFlightBytesMax <= peerUnsentBytesMax, 'what raft has under way to a peer is not dropped on the way');
 assert(
   lmdbReadersOfServer + 4 * snapshotSendsMax <= lmdbReadersMax,
   'LMDB has readers for the snapshots that are sent',

@@ -19,7 +19,7 @@ import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
 import { grpcLimits } from '../connection-limits.ts';
-import { ConnectionQuota } from './connection-quota.ts';
+import { ConnectionQuota, settleConnection } from './connection-quota.ts';
 
 export type ListenAddress =
   | { readonly host: string; readonly port: number; readonly path?: undefined }
@@ -172,7 +172,7 @@ export class Listener {
   private readonly servers: Server[] = [];
   /** Connections that came before serve(), unread. */
   private readonly early: Set<Socket> = new Set();
-  /** Connections that have not shown their protocol yet, the oldest first. */
+  /** Connections that have not shown their protocol yet. */
   private readonly unknown: Set<Socket> = new Set();
 
   private constructor(quota: ConnectionQuota) {
@@ -254,20 +254,7 @@ export class Listener {
   private accepted(socket: Socket): void {
     // Errors end in 'close', where everything is cleaned up; without a listener they would end the process.
     socket.on('error', () => {});
-    if (this.quota.isUsedUp) {
-      this.quota.refused();
-      const [silent] = this.unknown;
-      if (silent === undefined) {
-        socket.destroy();
-        return;
-      }
-      this.unknown.delete(silent);
-      silent.destroy();
-    }
-    this.quota.open++;
-    socket.once('close', () => {
-      this.quota.open--;
-    });
+    if (!this.quota.admits(socket)) return;
     if (this.takers !== null) {
       this.sniff(socket, this.takers);
       return;
@@ -297,6 +284,7 @@ export class Listener {
       const protocol = protocolOf(held);
       if (protocol === 'undecided') return;
       done();
+      if (this.quota.credential === 'protocol') settleConnection(socket);
       hand(socket, held, protocol, takers);
     };
     socket.on('data', onData);

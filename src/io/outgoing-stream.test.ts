@@ -137,6 +137,29 @@ describe('outgoing stream', () => {
     }
   });
 
+  it('takes it for progress that a part of one large write is taken', async () => {
+    const [socket, reader] = await pair();
+    const stream = new OutgoingStream(socket, 'H\r\n\r\n');
+    const part = Buffer.alloc(1 << 20);
+    while (!stream.isFull) stream.output.splice(part);
+    stream.flush();
+    reader.on('data', () => {});
+    const left = (): number => (socket as unknown as { _handle: { writeQueueSize: number } })._handle.writeQueueSize;
+    stream.tick();
+    // At each tick the system has taken some more of it, and the socket has told of none.
+    for (let tick = 0; tick < 3; tick++) {
+      const before = left();
+      reader.resume();
+      while (left() === before) await new Promise((resolve) => setImmediate(resolve));
+      reader.pause();
+      assert.ok(socket.writableLength > 1 << 20, 'the write is not done');
+      assert.equal(stream.tick(), 0);
+    }
+    // Nobody reads any more: what the kernel still has room for is taken, then none is none.
+    while (stream.tick() === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    stream.close();
+  });
+
   it('tells once that the other end is gone', async () => {
     const [socket, reader] = await pair();
     const stream = new OutgoingStream(socket, 'H\r\n\r\n');

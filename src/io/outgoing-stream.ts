@@ -32,6 +32,8 @@ export class OutgoingStream {
   #error: Error | null = null;
   #pendingWrites = 0;
   #ticksWithoutProgress = 0;
+  /** What the kernel had not taken at the last tick. */
+  #queuedBytes = 0;
   #isClosed = false;
 
   /** `head`: the answer's status line and headers, with the empty line. */
@@ -115,7 +117,10 @@ export class OutgoingStream {
 
   /** To be called at every tick of the transport: for how many of them bytes wait and the other end has taken none. */
   tick(): number {
-    this.#ticksWithoutProgress = this.#socket.writableLength === 0 ? 0 : this.#ticksWithoutProgress + 1;
+    const before = this.#queuedBytes;
+    this.#queuedBytes = queuedBytes(this.#socket);
+    const isTaken = this.#socket.writableLength === 0 || this.#queuedBytes < before;
+    this.#ticksWithoutProgress = isTaken ? 0 : this.#ticksWithoutProgress + 1;
     return this.#ticksWithoutProgress;
   }
 
@@ -139,4 +144,13 @@ export class OutgoingStream {
     this.onClosed?.(this.#error);
     this.onClosed = null;
   }
+}
+
+/**
+ * What of the write under way is left, which may be a turn of many megabytes: the socket itself tells of it when all is taken. By the
+ * property that Node's own time-out of sockets looks at.
+ */
+function queuedBytes(socket: Socket): number {
+  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly writeQueueSize?: number } | null };
+  return handle?.writeQueueSize ?? socket.writableLength;
 }

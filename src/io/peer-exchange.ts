@@ -3,6 +3,7 @@
 // stream.
 
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { settleConnection } from './connection-quota.ts';
 import { OutgoingStream } from './outgoing-stream.ts';
 
 /** Where a body goes piece by piece. */
@@ -17,6 +18,7 @@ export interface BodySink {
 
 /** How long a member that was refused may go on to send its body before the connection is cut: it shall read the answer first. */
 const unreadBodyGraceMs = 500;
+const looksPerSilence = 4;
 
 export class PeerExchange {
   readonly method: string;
@@ -44,6 +46,11 @@ export class PeerExchange {
   /** The other end's address without its port; '@' where there is none, as Go writes it. */
   get remoteHost(): string {
     return this.#request.socket.remoteAddress ?? '@';
+  }
+
+  /** A member of the cluster is behind it: its connection does not make way for others. */
+  settle(): void {
+    settleConnection(this.#request.socket);
   }
 
   /** Once. Fine when the connection is gone already. */
@@ -81,16 +88,16 @@ export class PeerExchange {
     return new OutgoingStream(this.#request.socket, `HTTP/1.1 200 OK\r\n${head}`);
   }
 
-  /** The body ends as broken, too, when nothing of it comes for `silenceMs`. */
+  /** The body ends as broken, too, when nothing of it comes for `silenceMs`, or a quarter longer. */
   receiveBody(silenceMs: number, sink: BodySink): void {
     const request = this.#request;
     let isOver = false;
-    let hasHeard = false;
-    // Looked at now and then, not set anew with every chunk: silence of up to twice the time.
+    let silentLooks = 0;
+    // Looked at now and then, not set anew with every chunk.
     const timer = setInterval(() => {
-      if (!hasHeard && !request.isPaused() && !request.complete) broken(new Error('i/o timeout'));
-      hasHeard = false;
-    }, silenceMs);
+      if (request.isPaused() || request.complete) silentLooks = 0;
+      else if (silentLooks++ === looksPerSilence) broken(new Error('i/o timeout'));
+    }, silenceMs / looksPerSilence);
     const over = (): boolean => {
       const wasOver = isOver;
       isOver = true;
@@ -101,7 +108,7 @@ export class PeerExchange {
       if (!over()) sink.broken(error);
     };
     request.on('data', (chunk: Buffer) => {
-      hasHeard = true;
+      silentLooks = 0;
       if (!isOver && !this.#isAnswered && !sink.chunk(chunk)) request.pause();
     });
     request.on('end', () => {

@@ -93,6 +93,7 @@ export class PeerHandler {
       answerRefusal(exchange, this.#clusterHeader, refusal);
       return;
     }
+    if (this.#peers.peer(message.from) !== undefined) exchange.settle();
     this.#context.events.message(message);
     exchange.answer(204, this.#clusterHeader, '');
   }
@@ -151,6 +152,7 @@ export class PeerHandler {
       logger.warn(CALLER, 'ignored streaming request; ID mismatch', { ...fields, 'cluster-id': clusterText });
       return refuse(412, 'to field mismatch');
     }
+    exchange.settle();
     peer.attach(kind, exchange.openStream(headers));
     return null;
   }

@@ -1,9 +1,9 @@
 // One peer: its streams in both directions, its pipeline, its snapshots and its probes; and which of them a message takes.
 
 import type { OutgoingStream } from '../io/outgoing-stream.ts';
-import { messageTypeName } from '../raft/message-type-name.ts';
 import { type Message, MessageType, type NodeId } from '../raft/types.ts';
 import { PeerMetrics } from '../telemetry/peer-metrics.ts';
+import { DroppedMessages } from './dropped-messages.ts';
 import { PeerStatus } from './peer-status.ts';
 import type { SnapshotBody } from './peer-transport.ts';
 import { Pipeline } from './pipeline.ts';
@@ -29,6 +29,7 @@ export class Peer {
   readonly #appendWriter: StreamWriter;
   readonly #messageWriter: StreamWriter;
   readonly #readers: readonly StreamReader[];
+  readonly #dropped: DroppedMessages;
   #probes: readonly Probe[] = [];
 
   constructor(context: TransportContext, id: NodeId, urls: readonly string[]) {
@@ -51,6 +52,7 @@ export class Peer {
     this.#readers = [appendStream, messageStream].map(
       (kind) => new StreamReader(context, kind, id, picker, status, metrics),
     );
+    this.#dropped = new DroppedMessages(context, id, status, metrics);
     this.#startProbes(urls);
     logger.info(CALLER, 'started remote peer', { 'remote-peer-id': text });
   }
@@ -59,10 +61,10 @@ export class Peer {
   send(message: Message): void {
     const isAppend = message.type === MessageType.app;
     if (isAppend && this.#appendWriter.isWorking) {
-      if (!this.#appendWriter.send(message)) this.#dropped(message, this.#appendWriter.kind.writerName);
+      if (!this.#appendWriter.send(message)) this.#dropped.note(message, this.#appendWriter.kind.writerName);
     } else if (this.#messageWriter.isWorking) {
-      if (!this.#messageWriter.send(message)) this.#dropped(message, this.#messageWriter.kind.writerName);
-    } else if (!this.#pipeline.send(message)) this.#dropped(message, 'pipeline');
+      if (!this.#messageWriter.send(message)) this.#dropped.note(message, this.#messageWriter.kind.writerName);
+    } else if (!this.#pipeline.send(message)) this.#dropped.note(message, 'pipeline');
   }
 
   flush(): void {
@@ -110,18 +112,5 @@ export class Peer {
       new Probe(this.#context, client, 'ROUND_TRIPPER_SNAPSHOT', this.#text, urls, this.#metrics),
       new Probe(this.#context, freshClient, 'ROUND_TRIPPER_RAFT_MESSAGE', this.#text, urls, this.#metrics),
     ];
-  }
-
-  #dropped(message: Message, name: string): void {
-    this.#context.logger.warn(CALLER, 'dropped internal Raft message since sending buffer is full', {
-      'message-type': messageTypeName(message.type),
-      'local-member-id': this.#context.localText,
-      from: idText(message.from),
-      'remote-peer-id': this.#text,
-      'remote-peer-name': name,
-      'remote-peer-active': this.status.isActive,
-    });
-    this.#metrics.sendFailed();
-    this.#context.schedule(() => this.#context.events.unreachable(this.id));
   }
 }

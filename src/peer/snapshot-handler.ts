@@ -146,6 +146,7 @@ class SnapshotArrival {
       this.#failed('it cannot be taken now');
       return false;
     }
+    this.#exchange.settle();
     this.#receipt.drained = (): void => this.#exchange.resumeBody();
     return true;
   }

@@ -45,11 +45,13 @@ export class Listeners {
     const bound: Listener[] = [];
     const limit = descriptorLimit();
     const shares = connectionShares(limit);
-    const quotaOf = (traffic: keyof typeof shares): ConnectionQuota =>
-      new ConnectionQuota(shares[traffic], (open) => {
+    const quotaOf = (traffic: keyof typeof shares): ConnectionQuota => {
+      const onRefused = (open: number): void => {
         const fields = { traffic, open, 'descriptor-limit': limit };
-        logger.warn(CALLER, 'too many open connections; closing new ones', fields);
-      });
+        logger.warn(CALLER, 'too many open connections; closing some', fields);
+      };
+      return new ConnectionQuota(shares[traffic], onRefused, traffic === 'peers' ? 'membership' : 'protocol');
+    };
     const bind = async (urls: readonly MemberUrl[], quota: ConnectionQuota): Promise<Listener> => {
       try {
         // etcd takes an address that is named twice for one.

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { MemoryStorage } from './memory-storage.ts';
 import { NO_TERM } from './storage.ts';
 import { entries, voterStorage } from './testing.ts';
-import { EMPTY_CONF_STATE, NO_BYTES } from './types.ts';
+import { EMPTY_CONF_STATE, type Entry, EntryType, NO_BYTES } from './types.ts';
 
 const terms = (storage: MemoryStorage): number[] => {
   const first = storage.firstIndex();
@@ -66,4 +66,24 @@ test('snapshots: made at an index of the log, received ones replace it', () => {
   assert.deepEqual(storage.initialState().confState, confState);
   storage.setConfState(EMPTY_CONF_STATE);
   assert.deepEqual(storage.initialState().confState, EMPTY_CONF_STATE);
+});
+
+test('knows the bytes of its payloads, and what has to go for a bound', () => {
+  const storage = new MemoryStorage();
+  const sized = (first: number, term: number, ...sizes: number[]): Entry[] =>
+    sizes.map((size, i) => ({ term, index: first + i, type: EntryType.normal, data: Buffer.alloc(size) }));
+  storage.append(sized(1, 1, 10, 20, 30, 40));
+  assert.equal(storage.bytes, 100);
+  storage.append(sized(3, 2, 5));
+  assert.equal(storage.bytes, 35, 'what was replaced does not count');
+  storage.append(sized(4, 2, 100, 1000));
+  assert.equal(storage.dropFor(2000, 5), 0);
+  assert.equal(storage.dropFor(1100, 5), 3);
+  assert.equal(storage.dropFor(1, 5), 5);
+  assert.equal(storage.dropFor(1, 2), 2, 'no further than allowed');
+  storage.compact(3);
+  assert.equal(storage.bytes, 1100);
+  assert.equal(storage.dropFor(1000, 5), 4);
+  storage.applySnapshot({ meta: { confState: EMPTY_CONF_STATE, index: 9, term: 3 }, data: NO_BYTES });
+  assert.equal(storage.bytes, 0);
 });

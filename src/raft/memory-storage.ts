@@ -15,6 +15,7 @@ import {
   type Entry,
   type HardState,
   NO_BYTES,
+  payloadBytes,
   type Snapshot,
 } from './types.ts';
 
@@ -26,6 +27,8 @@ export class MemoryStorage implements Storage {
   #compactedTerm = 0;
   /** entries[i] has index compactedIndex + 1 + i. */
   #entries: Entry[] = [];
+  /** Of their payloads. */
+  #bytes = 0;
 
   constructor(confState: ConfState = EMPTY_CONF_STATE) {
     this.#snapshot = { meta: { confState, index: 0, term: 0 }, data: NO_BYTES };
@@ -66,6 +69,22 @@ export class MemoryStorage implements Storage {
     return this.#compactedIndex + this.#entries.length;
   }
 
+  /** Bytes of the entries' payloads. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Up to which index, and not beyond `last`, entries have to go so that the payloads of the rest have at most `bytesMax`. */
+  dropFor(bytesMax: number, last: number): number {
+    let bytes = this.#bytes;
+    let index = this.#compactedIndex;
+    while (bytes > bytesMax && index < last) {
+      bytes -= this.#entries[index - this.#compactedIndex]!.data.length;
+      index++;
+    }
+    return index;
+  }
+
   snapshot(): Snapshot | null {
     return this.#snapshot;
   }
@@ -82,8 +101,12 @@ export class MemoryStorage implements Storage {
     const skip = Math.max(0, this.firstIndex() - first);
     if (skip >= entries.length) return;
     const keep = first + skip - this.firstIndex();
-    if (keep < this.#entries.length) this.#entries.length = keep;
-    for (let i = skip; i < entries.length; i++) this.#entries.push(entries[i]!);
+    if (keep < this.#entries.length) this.#bytes -= payloadBytes(this.#entries.splice(keep));
+    for (let i = skip; i < entries.length; i++) {
+      const entry = entries[i]!;
+      this.#entries.push(entry);
+      this.#bytes += entry.data.length;
+    }
   }
 
   /** The log becomes the received snapshot. */
@@ -93,6 +116,7 @@ export class MemoryStorage implements Storage {
     this.#compactedIndex = snapshot.meta.index;
     this.#compactedTerm = snapshot.meta.term;
     this.#entries = [];
+    this.#bytes = 0;
   }
 
   /** Remembers that the state machine's snapshot at `index` exists; the log stays as it is until compact(). */
@@ -109,7 +133,9 @@ export class MemoryStorage implements Storage {
     if (index <= this.#compactedIndex) return;
     const term = this.term(index);
     assert(term !== NO_TERM, 'compaction beyond the log');
-    this.#entries = this.#entries.slice(index - this.#compactedIndex);
+    const count = index - this.#compactedIndex;
+    for (let i = 0; i < count; i++) this.#bytes -= this.#entries[i]!.data.length;
+    this.#entries = this.#entries.slice(count);
     this.#compactedIndex = index;
     this.#compactedTerm = term;
   }

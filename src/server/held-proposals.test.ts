@@ -11,6 +11,7 @@ import { HeldProposals } from './held-proposals.ts';
 class FakeRaft {
   lead = 1n;
   leadTransferee = NONE;
+  isLeaving = false;
   readonly stepped: Message[] = [];
   step(message: Message): void {
     this.stepped.push(message);
@@ -25,7 +26,7 @@ function proposal(bytes = 10): Message {
 
 function make(): { raft: FakeRaft; held: HeldProposals } {
   const raft = new FakeRaft();
-  return { raft, held: new HeldProposals(raft as unknown as RawNode, 1000) };
+  return { raft, held: new HeldProposals(raft as unknown as RawNode, 1000, () => raft.isLeaving) };
 }
 
 test('a leader takes what comes, and messages of other kinds are never held', () => {
@@ -58,6 +59,20 @@ test('a transfer that comes to nothing: they are the old leader’s after all', 
   raft.leadTransferee = NONE;
   assert.ok(held.release(1));
   assert.equal(raft.stepped.length, 1);
+});
+
+test('a transfer that comes to nothing at a leader that is being removed: they wait for the next one', () => {
+  const { raft, held } = make();
+  raft.isLeaving = true;
+  raft.leadTransferee = 2n;
+  assert.ok(held.takes(proposal(), 0));
+  raft.leadTransferee = NONE;
+  assert.equal(held.release(1), false);
+  assert.ok(held.takes(proposal(), 2));
+  raft.isLeaving = false;
+  raft.lead = 2n;
+  assert.ok(held.release(3));
+  assert.equal(raft.stepped.length, 2);
 });
 
 test('dropped after their time, and refused beyond the bound', () => {

@@ -10,13 +10,16 @@ import { type Message, MessageType, NONE, payloadBytes } from '../raft/types.ts'
 export class HeldProposals {
   private readonly raft: RawNode;
   private readonly holdMs: number;
+  private readonly isLeaving: () => boolean;
   private messages: Message[] = [];
   private bytes = 0;
   private sinceMs = 0;
 
-  constructor(raft: RawNode, holdMs: number) {
+  /** `isLeaving`: this member leads, and must not take them whatever raft would do. */
+  constructor(raft: RawNode, holdMs: number, isLeaving: () => boolean) {
     this.raft = raft;
     this.holdMs = holdMs;
+    this.isLeaving = isLeaving;
   }
 
   /** Whether it is kept: the caller then has nothing to do with it. */
@@ -31,7 +34,7 @@ export class HeldProposals {
   }
 
   private get hasTaker(): boolean {
-    return this.raft.lead !== NONE && this.raft.leadTransferee === NONE;
+    return this.raft.lead !== NONE && this.raft.leadTransferee === NONE && !this.isLeaving();
   }
 
   /** After a change of the leader, and once a tick. True when raft got them. */

@@ -6,7 +6,7 @@
 import { alarmText } from '../apply/alarms.ts';
 import { assert } from '../base/assert.ts';
 import { failpoint } from '../base/failpoint.ts';
-import { overlapBytesMin, readRoundRetryMs, snapshotLogHeldEntriesMax } from '../cluster-limits.ts';
+import { overlapBytesMin, readRoundRetryMs } from '../cluster-limits.ts';
 import { overlapProposalsMin, readCatchUpMs, requestTimeoutBaseMs, walWaitMs } from '../limits.ts';
 import { AlarmType } from '../proto/etcdserverpb.ts';
 import type { RequestField } from '../proto/internal-request.ts';
@@ -17,7 +17,6 @@ import {
   type ConfState,
   type Message,
   MessageType,
-  NO_BYTES,
   NONE,
   type NodeId,
   RaftState,
@@ -32,6 +31,7 @@ import { HeartbeatWatch } from './heartbeat-watch.ts';
 import { HeldProposals } from './held-proposals.ts';
 import { Leadership } from './leadership.ts';
 import { Leases } from './leases.ts';
+import { LogRetention } from './log-retention.ts';
 import { MemberLog } from './member-log.ts';
 import type { MemberParts } from './member-parts.ts';
 import { MembershipChanges } from './membership.ts';
@@ -78,6 +78,7 @@ export class Member {
   private readonly check: MessageCheck;
   private readonly held: HeldProposals;
   private readonly heartbeats: HeartbeatWatch;
+  private readonly retention: LogRetention;
   private readonly versions: Versions;
   private scheduled = false;
   private running = false;
@@ -121,16 +122,19 @@ export class Member {
     this.removal = new Removal(parts, this.leadership);
     this.heartbeats = new HeartbeatWatch(parts);
     this.check = new MessageCheck(parts);
-    this.held = new HeldProposals(parts.raft, parts.electionMs);
+    this.held = new HeldProposals(parts.raft, parts.electionMs, () => this.removal.isLeaving());
     this.membership = new MembershipChanges(parts, this.proposals, {
       requestTimeoutMs: this.requestTimeoutMs,
       timeoutError: (sinceMs) => this.leadership.timeoutError(sinceMs),
       wake,
     });
     this.snapshots = new SnapshotTransfers(parts);
+    this.retention = new LogRetention(parts, this.log, () => this.snapshots.heldIndex);
     parts.header.term = parts.raft.term;
     this.noteConfState(parts.raft.status().confState);
-    parts.backend.onDurable = (index) => this.releaseLog(index);
+    parts.backend.onDurable = (index) => {
+      if (!this.stopping) this.retention.release(index);
+    };
   }
 
   /** Starts the loop; `onReady` is called once the member has published itself, that is, can serve. */
@@ -242,9 +246,9 @@ export class Member {
     const { id, raft } = this.parts;
     if (this.stopping) return;
     assert(message.to === id, 'the transport hands on what is for this member');
-    if (message.type === MessageType.prop) this.removal.look();
     if (!this.check.admits(message) || this.held.takes(message, this.parts.nowMs())) return;
-    if (message.type === MessageType.app && message.entries.length > 0 && !this.machine.unappliedBytes.hasRoom) return;
+    if (message.type === MessageType.app && message.entries.length > 0 && !this.machine.unappliedBytes.mayGrow(raft))
+      return;
     raft.step(message);
     this.wake();
   }
@@ -274,7 +278,6 @@ export class Member {
     this.running = true;
     const { raft, wal } = this.parts;
     this.applyWaiting();
-    this.removal.look();
     this.submit();
     this.reads.startRound(this.parts.nowMs());
     // A turn that brought much lets the sockets have the next one while the disk syncs: it will bring more. Otherwise nothing is
@@ -309,7 +312,7 @@ export class Member {
 
   private submit(): void {
     // The flusher is behind: what it has not written would only grow. Clients wait, as they do for etcd's own backend.
-    if ((this.proposals.isEmpty && !this.leases.hasDue) || !this.machine.hasRoom()) return;
+    if (this.removal.isLeaving() || (this.proposals.isEmpty && !this.leases.hasDue) || !this.machine.hasRoom()) return;
     this.leases.submit();
     if (!this.proposals.isEmpty) this.proposals.submit();
   }
@@ -386,7 +389,7 @@ export class Member {
     // Now that nothing is left that could change the voters: a lone one needs no election timeout, nor a leader who was removed.
     const isAlone = this.isLoneVoter && raft.state === RaftState.follower && raft.appliedIndex === raft.committedIndex;
     if (isAlone && (raft.lead === NONE || cluster.isRemoved(raft.lead))) raft.campaign();
-    this.compactLog();
+    this.retention.compact();
   }
 
   private readonly isCatchingUp = (): boolean => !(this.parts.raft.isLeader && this.committedInTerm);
@@ -424,27 +427,6 @@ export class Member {
     const { type, nodeId, refusal } = change;
     if (type === ConfChangeType.removeNode && nodeId === this.parts.id && refusal === null) this.removal.noteApplied();
     this.membership.applied(change);
-  }
-
-  /** Entries behind the applied ones stay for followers that lag; what is older leaves memory now and then. */
-  private compactLog(): void {
-    const { storage, raft, catchUpEntries, logCompactionEntries } = this.parts;
-    const applied = raft.appliedIndex;
-    // Who was just sent a snapshot goes on from there.
-    const heldFrom = Math.max(this.snapshots.heldIndex, applied - snapshotLogHeldEntriesMax);
-    const keepFrom = Math.min(applied - catchUpEntries, heldFrom);
-    if (keepFrom - storage.firstIndex() <= logCompactionEntries) return;
-    // Who needs what goes now gets the database instead, as of when it is sent.
-    if (raft.appliedIndex > storage.snapshot()!.meta.index) {
-      storage.createSnapshot(raft.appliedIndex, raft.status().confState, NO_BYTES);
-    }
-    storage.compact(keepFrom);
-    this.log.compactedLog(keepFrom);
-  }
-
-  private releaseLog(durableIndex: number): void {
-    const { wal, catchUpEntries } = this.parts;
-    if (!this.stopping) wal.release(Math.max(0, durableIndex - catchUpEntries));
   }
 
   // --- Time ---

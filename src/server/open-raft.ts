@@ -3,6 +3,7 @@
 
 import type { Backend } from '../backend/backend.ts';
 import { assertSound } from '../base/fatal.ts';
+import { raftInFlightBytesMax } from '../cluster-limits.ts';
 import type { ServerConfig } from '../config/server-config.ts';
 import type { Random } from '../io/random.ts';
 import {
@@ -64,7 +65,7 @@ export function openRaft({ config, logger, random, id, replay, backend }: RaftOp
     maxCommittedSizePerReady: applyHandedOutBytesMax,
     maxUncommittedEntriesSize: raftUncommittedBytesMax,
     maxInflightMessages: raftMessagesInFlightMax,
-    maxInflightBytes: Infinity,
+    maxInflightBytes: raftInFlightBytesMax,
     checkQuorum: true,
     preVote: config.preVote,
     readOnlyOption: ReadOnlyOption.safe,

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { unappliedBytesMax } from '../cluster-limits.ts';
 import { ResponseHeader } from '../proto/etcdserverpb.ts';
 import { decode } from '../proto/message.ts';
 import { etcdErrors } from '../proto/rpctypes.ts';
@@ -17,26 +16,32 @@ const ENTRY: Buffer = Buffer.from('entry');
 
 describe('what is not applied of the log in memory', () => {
   const entry = (bytes: number): Entry => ({ term: 1, index: 1, type: EntryType.normal, data: Buffer.alloc(bytes) });
+  const behind = { appliedIndex: 4, committedIndex: 5 };
 
   it('has a bound, and room again when it is applied', () => {
-    const unapplied = new UnappliedBytes();
-    const [most, one] = [entry(unappliedBytesMax - 1), entry(1)];
+    const unapplied = new UnappliedBytes(1000);
+    const [most, one] = [entry(999), entry(1)];
     unapplied.logged([most]);
-    assert.ok(unapplied.hasRoom);
+    assert.ok(unapplied.mayGrow(behind));
     unapplied.logged([one]);
-    assert.equal(unapplied.hasRoom, false);
+    assert.equal(unapplied.mayGrow(behind), false);
     unapplied.applied(one);
-    assert.ok(unapplied.hasRoom);
+    assert.ok(unapplied.mayGrow(behind));
   });
 
   it('is nothing when all is applied, whatever was replaced or found at a start', () => {
-    const unapplied = new UnappliedBytes();
+    const unapplied = new UnappliedBytes(1000);
     unapplied.applied(entry(1000));
-    const whole = entry(unappliedBytesMax);
-    unapplied.logged([whole]);
-    assert.equal(unapplied.hasRoom, false, 'what was never counted leaves no debt');
+    unapplied.logged([entry(1000)]);
+    assert.equal(unapplied.mayGrow(behind), false, 'what was never counted leaves no debt');
     unapplied.reset();
-    assert.ok(unapplied.hasRoom);
+    assert.ok(unapplied.mayGrow(behind));
+  });
+
+  it('does not keep out the append that cuts off what is not committed', () => {
+    const unapplied = new UnappliedBytes(1000);
+    unapplied.logged([entry(5000)]);
+    assert.ok(unapplied.mayGrow({ appliedIndex: 5, committedIndex: 5 }));
   });
 });
 

@@ -145,3 +145,23 @@ test('a leader that finds its own removal in its log hands leadership over as we
   await cluster.until(() => cluster.member(last).parts.cluster.isRemoved(cluster.id(next)));
   assert.ok(!cluster.member(next).isLeader);
 });
+
+test('nothing gets behind a leader’s own removal, however long the others take to write it', async () => {
+  const [leader, [other]] = (await begin('a', 'b')) as [string, [string]];
+  const { raft } = cluster.member(leader).parts;
+  const before = raft.lastIndex;
+  cluster.fixture(other).walStalled = true;
+  void cluster.remove(leader, cluster.id(leader));
+  await cluster.turns(() => raft.lastIndex > before);
+  // Held for the next leader, for as long as an election takes.
+  void cluster.fixture(other).put('held', 'x');
+  // Raft gives the transfer up after an election timeout, more than once.
+  for (let tick = 0; tick < 35; tick++) {
+    await cluster.turns();
+    tickLater(leader, 100);
+    assert.equal(raft.lastIndex, before + 1, `tick ${tick}`);
+  }
+  assert.ok(raft.isLeader);
+  cluster.fixture(other).walStalled = false;
+  await cluster.until(() => cluster.member(other).isLeader);
+});

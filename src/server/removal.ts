@@ -45,8 +45,17 @@ export class Removal {
     this.leadership = leadership;
   }
 
-  /** To be called before raft gets proposals. Hot: two comparisons, but for the first time behind a change. */
-  look(): void {
+  /**
+   * Whether nothing may be proposed here any more: this member leads, and its own removal is in its log. To be asked before raft gets
+   * proposals. Hot: a few comparisons, but for the first time behind a change.
+   */
+  isLeaving(): boolean {
+    this.look();
+    const { raft } = this.parts;
+    return this.index > raft.appliedIndex && raft.isLeader;
+  }
+
+  private look(): void {
     const { raft, id } = this.parts;
     if (raft.pendingConfIndex === this.lookedIndex && raft.term === this.lookedTerm) return;
     this.lookedIndex = raft.pendingConfIndex;
@@ -80,10 +89,8 @@ export class Removal {
 
   /** Once a raft tick. */
   tick(nowMs: number): void {
-    const { raft } = this.parts;
-    this.look();
-    // Raft gives up a transfer after an election timeout, and would take proposals again.
-    if (this.index > raft.appliedIndex && raft.isLeader) this.leadership.giveAway();
+    // Raft gives up a transfer after an election timeout.
+    if (this.isLeaving()) this.leadership.giveAway();
     if (this.applied === null || this.applied.sinceMs >= nowMs - removedStayMs) return;
     const { voters } = this.applied;
     if (voters === null) this.end('the member has been permanently removed from the cluster');

@@ -4,8 +4,20 @@
 import { unappliedBytesMax } from '../cluster-limits.ts';
 import { type Entry, payloadBytes } from '../raft/types.ts';
 
+/** How far a member's raft is. */
+export interface Progress {
+  readonly appliedIndex: number;
+  readonly committedIndex: number;
+}
+
 export class UnappliedBytes {
+  private readonly bytesMax: number;
   private bytes = 0;
+
+  /** `bytesMax`: unappliedBytesMax, but for tests. */
+  constructor(bytesMax: number = unappliedBytesMax) {
+    this.bytesMax = bytesMax;
+  }
 
   /** Returns their bytes. */
   logged(entries: readonly Entry[]): number {
@@ -24,8 +36,11 @@ export class UnappliedBytes {
     this.bytes = 0;
   }
 
-  /** Whether the log may grow. */
-  get hasRoom(): boolean {
-    return this.bytes < unappliedBytesMax;
+  /**
+   * Whether the log may get more. Where nothing is there to apply no room would come by waiting: what is counted is not committed, and it
+   * may be the next leader's append that cuts it off. How much of that there can be is the leader's to bound (raftUncommittedBytesMax).
+   */
+  mayGrow({ appliedIndex, committedIndex }: Progress): boolean {
+    return this.bytes < this.bytesMax || appliedIndex === committedIndex;
   }
 }
