@@ -172,6 +172,7 @@ test('what is malformed ends the stream, after the appends before it', () => {
     [`01 ${number(1)} ${number(4)} 10031807`, 'entry 7 in an append stream where entry 8 is due'],
     [`01 ${number(2)} ${entry} ${entry}`, 'entry 8 in an append stream where entry 9 is due'],
     [`01 ${number(1)} ${number(0)}`, 'entry 0 in an append stream where entry 8 is due'],
+    [`01 ${number(0)} ${number(2 ** 52 + 1)}`, `commit index ${2 ** 52 + 1} in an append stream`],
     [`01 ${number(0)} ${number(2 ** 53)}`, `commit index ${2 ** 53} in an append stream`],
   ];
   for (const [hex, error] of cases) {

@@ -20,7 +20,7 @@
 
 import { assert } from '../base/assert.ts';
 import type { SplicedWriter } from '../base/spliced-writer.ts';
-import { peerMessageBytesMax, peerMessageEntriesMax, peerSpliceBytesMin } from '../cluster-limits.ts';
+import { peerMessageBytesMax, peerMessageEntriesMax, peerSpliceBytesMin, raftPositionMax } from '../cluster-limits.ts';
 import { type Entry, type Message, MessageType, type NodeId, newMessage } from '../raft/types.ts';
 import {
   appendFrameNumber,
@@ -202,7 +202,7 @@ export class AppendStreamDecoder extends PartDecoder {
 
   #takeCommit(commit: number, visit: (message: Message) => void): void {
     this.#next(Part.kind, 1);
-    if (!Number.isSafeInteger(commit)) {
+    if (commit > raftPositionMax) {
       this.fail(`commit index ${commit} in an append stream`);
       return;
     }
